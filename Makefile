@@ -1,0 +1,64 @@
+# The two commands of the README are `make demo` and `make test`. Everything else is a part of them.
+
+VERSION   ?= v0.1.0
+GO        ?= go
+BINDIR    ?= $(shell $(GO) env GOPATH)/bin
+MODULE     = github.com/kubectl-svctrace/kubectl-svctrace
+IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
+OUT       ?= build
+LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
+TOOL       = $(GO) tool -modfile=test/tools/go.mod
+MODULES    = . test/lab test/e2e
+
+# What the lab and the tests need from Debian: package:file that tells whether it is there.
+DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
+         iptables:/usr/sbin/iptables-legacy nftables:/usr/sbin/nft ipset:/usr/sbin/ipset conntrack:/usr/sbin/conntrack \
+         iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
+         util-linux:/usr/bin/unshare procps:/sbin/sysctl
+
+.PHONY: help deps build install image demo test unit lab-test e2e check bench oracle clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+deps: ## Install what is missing from Debian
+	@missing=""; for d in $(DEBIAN); do [ -e "$${d#*:}" ] || missing="$$missing $${d%%:*}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "missing:$$missing (run 'apt-get install$$missing' as root)"; exit 1; fi; \
+	  echo "installing$$missing"; apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+
+build: ## Build the plugin and the agent into build/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/ ./cmd/kubectl-svctrace ./cmd/svctrace-agent
+
+install: build ## Install the plugin where kubectl finds it (GOPATH/bin)
+	install -D $(OUT)/kubectl-svctrace $(BINDIR)/kubectl-svctrace
+	@case ":$$PATH:" in *":$(BINDIR):"*) ;; *) echo "note: $(BINDIR) is not in PATH, where kubectl looks for plugins";; esac
+
+image: build ## Make the agent's image as an OCI archive, build/svctrace-agent.tar
+	cd test/lab && $(GO) run ./cmd/lab image --binary $(abspath $(OUT))/svctrace-agent --name $(IMAGE) -o $(abspath $(OUT))/svctrace-agent.tar
+
+demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: leave when done)
+	cd test/lab && SVCTRACE_BUILD=$(abspath $(OUT)) SVCTRACE_IMAGE=$(IMAGE) $(GO) run ./cmd/lab demo --run
+
+test: deps unit lab-test e2e ## Run all tests
+
+unit: ## Run the unit tests and the oracle
+	$(GO) test -race ./...
+
+lab-test: ## Run the lab's own tests
+	cd test/lab && $(GO) run ./cmd/lab build && $(GO) test -timeout 20m ./...
+
+e2e: ## Run the plugin against the lab
+	cd test/e2e && $(GO) test -timeout 40m ./...
+
+check: ## gofmt, vet, staticcheck
+	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
+	@for m in $(MODULES); do echo "vet $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
+	$(TOOL) staticcheck ./...
+
+oracle: ## Compare the engine with the kernel: N packets (default 100000)
+	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run TestOracle ./test/oracle
+
+clean: ## Remove build/
+	rm -rf $(OUT)

@@ -1,0 +1,313 @@
+// Package node is what the walker may ask of a node's network namespace, as small interfaces. Package live answers from
+// the running kernel; a recording answers from a file.
+//
+// Every method returns an error when the state could not be read: an empty answer always means that there is nothing.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+)
+
+// ErrPermission is in the chain of errors that say which capability is missing.
+var ErrPermission = errors.New("permission denied")
+
+// ErrNotFound is in the chain of errors about an object that is not there (a chain, a set, an element).
+var ErrNotFound = errors.New("not found")
+
+// ErrNotSupported is in the chain of errors about something that this kernel does not have.
+var ErrNotSupported = errors.New("not supported by this kernel")
+
+// ReadError says what could not be read, and why.
+type ReadError struct {
+	// What was read: "nftables chains", "iptables nat table".
+	What string
+	// Needs names the capability that is missing, when permission was denied.
+	Needs string
+	Err   error
+}
+
+// Error returns one sentence.
+func (e *ReadError) Error() string {
+	if e.Needs != "" {
+		return fmt.Sprintf("reading %s: %v (needs %s)", e.What, e.Err, e.Needs)
+	}
+	return fmt.Sprintf("reading %s: %v", e.What, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// Link is a network interface.
+type Link struct {
+	Name  string
+	Index int
+	// Group is the interface group (devgroup), Type the ARPHRD type, Kind the driver kind ("veth", "bridge"), MTU in bytes.
+	Group uint32
+	Type  uint16
+	Kind  string
+	MTU   int
+	// Flags are the IFF_ bits.
+	Flags uint32
+	// Master is the index of the bridge, bond or VRF it belongs to, 0 for none.
+	Master int
+	// HardwareAddr is the MAC address, nil when it has none.
+	HardwareAddr []byte
+}
+
+// Up reports whether the interface is administratively up.
+func (l Link) Up() bool { return l.Flags&1 != 0 }
+
+// Loopback reports whether it is a loopback interface.
+func (l Link) Loopback() bool { return l.Flags&8 != 0 }
+
+// Address is an address of an interface.
+type Address struct {
+	// Link is the interface's index.
+	Link   int
+	Prefix netip.Prefix
+	// Peer is the other end's address of a point-to-point address, else invalid.
+	Peer netip.Addr
+	// Scope is the RT_SCOPE_ value; Flags are IFA_F_ bits (secondary 1, temporary, deprecated, tentative).
+	Scope uint8
+	Flags uint32
+}
+
+// Links lists interfaces and their addresses, in the kernel's order.
+type Links interface {
+	Links(ctx context.Context) ([]Link, error)
+	Addresses(ctx context.Context) ([]Address, error)
+}
+
+// RouteQuery asks the routing tables for the way of a packet.
+type RouteQuery struct {
+	Dst netip.Addr
+	// Src is the source address; invalid when not yet chosen (output only).
+	Src netip.Addr
+	// In is the interface the packet came in by: then the input routing decision is asked, checks of the source included.
+	In string
+	// Out restricts the lookup to routes by this interface (output only).
+	Out string
+	// Mark is the packet's mark, for policy rules.
+	Mark             uint32
+	Proto            uint8
+	SrcPort, DstPort uint16
+	// UID is the owner of the sending socket, nil when there is none.
+	UID *uint32
+	// TOS is the type of service byte.
+	TOS uint8
+}
+
+// RouteType is the kernel's type of a route (RTN_ values).
+type RouteType uint8
+
+// The route types.
+const (
+	RouteUnicast     RouteType = 1
+	RouteLocal       RouteType = 2
+	RouteBroadcast   RouteType = 3
+	RouteAnycast     RouteType = 4
+	RouteMulticast   RouteType = 5
+	RouteBlackhole   RouteType = 6
+	RouteUnreachable RouteType = 7
+	RouteProhibit    RouteType = 8
+	RouteThrow       RouteType = 9
+)
+
+// Route is the answer to a RouteQuery.
+type Route struct {
+	Type RouteType
+	// Out is the interface the packet leaves by (lo for local routes of the output direction).
+	Out string
+	// Gateway is the next hop, invalid when the destination is on the link.
+	Gateway netip.Addr
+	// PrefSrc is the source address the kernel would choose.
+	PrefSrc netip.Addr
+	// Table is the routing table that answered.
+	Table uint32
+	// MTU of the route in bytes, 0 when it has none of its own.
+	MTU int
+}
+
+// RouteError is the kernel's refusal of a packet in a routing decision.
+type RouteError struct {
+	// Errno is the kernel's error name: ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL, EXDEV.
+	Errno string
+	// Number is its value.
+	Number int
+}
+
+// Error returns the error's name.
+func (e *RouteError) Error() string { return "route lookup: " + e.Errno }
+
+// Router answers routing decisions. A refusal is a *RouteError.
+type Router interface {
+	Route(ctx context.Context, q RouteQuery) (Route, error)
+}
+
+// AddrTyper tells the kernel's type of an address (inet_addr_type): local, unicast, broadcast … dev restricts the lookup
+// to one interface's addresses when not empty (inet_dev_addr_type), and vrf is the interface whose VRF's table is used.
+type AddrTyper interface {
+	AddrType(ctx context.Context, a netip.Addr, dev string) (RouteType, error)
+}
+
+// Conntrack reads the connection tracking table.
+type Conntrack interface {
+	// Lookup returns the entry that t belongs to in either direction, and whether t is its reply direction.
+	// It returns ErrNotFound when there is none.
+	Lookup(ctx context.Context, t skb.Tuple, zone uint16) (c *skb.Conn, reply bool, err error)
+}
+
+// Sysctls reads /proc/sys of the namespace; name has slashes: "net/ipv4/ip_forward". A missing one is ErrNotFound.
+type Sysctls interface {
+	Sysctl(ctx context.Context, name string) (string, error)
+}
+
+// LegacyTables reads legacy iptables tables. Tables that were never used in the namespace are not listed: reading one
+// would create it.
+type LegacyTables interface {
+	LegacyTables(ctx context.Context, f skb.Family) ([]string, error)
+	// LegacyTable returns struct ipt_getinfo (or its IPv6 form) and the entries blob behind struct ipt_get_entries.
+	LegacyTable(ctx context.Context, f skb.Family, table string) (info, entries []byte, err error)
+}
+
+// NFTFamily is an nftables family in the kernel's numbers (NFPROTO_).
+type NFTFamily uint8
+
+// The nftables families.
+const (
+	NFTInet   NFTFamily = 1
+	NFTIPv4   NFTFamily = 2
+	NFTARP    NFTFamily = 3
+	NFTNetdev NFTFamily = 5
+	NFTBridge NFTFamily = 7
+	NFTIPv6   NFTFamily = 10
+)
+
+// String returns the family's name as nft prints it.
+func (f NFTFamily) String() string {
+	switch f {
+	case NFTInet:
+		return "inet"
+	case NFTIPv4:
+		return "ip"
+	case NFTARP:
+		return "arp"
+	case NFTNetdev:
+		return "netdev"
+	case NFTBridge:
+		return "bridge"
+	case NFTIPv6:
+		return "ip6"
+	}
+	return fmt.Sprintf("family %d", uint8(f))
+}
+
+// NFTables reads nftables by netlink. Answers are the attributes of one netlink message each (behind struct nfgenmsg),
+// undecoded: package nftables decodes them.
+type NFTables interface {
+	// NFTTables returns the NFT_MSG_NEWTABLE messages of all families, with the family of each.
+	NFTTables(ctx context.Context) ([]NFTObject, error)
+	// NFTChains returns the NFT_MSG_NEWCHAIN messages of all families.
+	NFTChains(ctx context.Context) ([]NFTObject, error)
+	// NFTChain returns one chain, or ErrNotFound.
+	NFTChain(ctx context.Context, f NFTFamily, table, chain string) (NFTObject, error)
+	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order.
+	NFTRules(ctx context.Context, f NFTFamily, table, chain string) ([][]byte, error)
+	// NFTSet returns the NFT_MSG_NEWSET message of one set, or ErrNotFound.
+	NFTSet(ctx context.Context, f NFTFamily, table, set string) ([]byte, error)
+	// NFTElement looks one key up as the kernel's datapath would, and returns the element's attributes, or ErrNotFound.
+	// Interval sets cannot be asked so: use NFTElements.
+	NFTElement(ctx context.Context, f NFTFamily, table, set string, key []byte) ([]byte, error)
+	// NFTElements returns the attributes of every element, in the kernel's order.
+	NFTElements(ctx context.Context, f NFTFamily, table, set string) ([][]byte, error)
+	// NFTObject returns the NFT_MSG_NEWOBJ message of a stateful object (counter, quota, limit, ct helper …), or ErrNotFound.
+	NFTObject(ctx context.Context, f NFTFamily, table, name string, typ uint32) ([]byte, error)
+	// NFTGeneration returns the generation counter of the rule set.
+	NFTGeneration(ctx context.Context) (uint32, error)
+}
+
+// NFTObject is a netlink message's attributes with the family of its header.
+type NFTObject struct {
+	Family NFTFamily
+	Attrs  []byte
+}
+
+// Recents reads the lists of the xt_recent match.
+type Recents interface {
+	// Recent returns the addresses of a list with the age of their time stamps, or ErrNotFound.
+	Recent(ctx context.Context, list string, f skb.Family) ([]RecentEntry, error)
+}
+
+// RecentEntry is one address of a recent list.
+type RecentEntry struct {
+	Addr netip.Addr
+	TTL  uint8
+	// AgesMillis are the times since each stamp, newest first, in milliseconds.
+	AgesMillis []int64
+}
+
+// IPSets asks the kernel about ipset membership.
+type IPSets interface {
+	// IPSetName returns the name of the set with a kernel index, as the set match stores it.
+	IPSetName(ctx context.Context, index uint16) (string, error)
+	// IPSet returns a set's header, or ErrNotFound.
+	IPSet(ctx context.Context, name string) (IPSet, error)
+	// IPSetTest tells whether the entry, written as ipset's netlink data attributes, is in the set.
+	IPSetTest(ctx context.Context, name string, family skb.Family, data []byte) (bool, error)
+	// IPSetMembers lists a list:set's member sets, in order.
+	IPSetMembers(ctx context.Context, name string) ([]string, error)
+}
+
+// IPSet is a set's header.
+type IPSet struct {
+	Name string
+	// Type is the type's name, such as hash:ip,port.
+	Type     string
+	Revision uint8
+	// Family is IPv4, IPv6, or 0 for types without one.
+	Family skb.Family
+	// HasTimeout, HasCounters and HasSkbInfo tell its extensions.
+	HasTimeout, HasCounters, HasSkbInfo bool
+	// PortFrom and PortTo bound a bitmap:port.
+	PortFrom, PortTo uint16
+	// Netmask is the prefix length entries are masked with, 0 for none.
+	Netmask uint8
+}
+
+// Sockets finds sockets of the namespace.
+type Sockets interface {
+	// Listening returns the sockets that a packet to dst would reach: TCP listeners or bound UDP sockets.
+	Listening(ctx context.Context, proto uint8, dst netip.AddrPort) ([]Socket, error)
+	// OnPort returns all listening sockets with that port, whatever their address.
+	OnPort(ctx context.Context, proto uint8, f skb.Family, port uint16) ([]Socket, error)
+}
+
+// Socket is a listening socket.
+type Socket struct {
+	Local netip.AddrPort
+	UID   uint32
+	Inode uint64
+	// Interface is the index it is bound to, 0 for any.
+	Interface int
+	// V6Only tells an IPv6 wildcard socket that takes no IPv4.
+	V6Only bool
+}
+
+// Namespace is everything the walker asks of one network namespace.
+type Namespace interface {
+	Links
+	Router
+	AddrTyper
+	Conntrack
+	Sysctls
+	LegacyTables
+	NFTables
+	Recents
+	IPSets
+	Sockets
+}
