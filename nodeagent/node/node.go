@@ -83,6 +83,12 @@ type Links interface {
 	Addresses(ctx context.Context) ([]Address, error)
 }
 
+// DevicePrograms tells what is attached to an interface outside netfilter: XDP, tc filters, tcx.
+type DevicePrograms interface {
+	// DevicePrograms names each of them, for packets that arrive on the interface or, with egress, that leave by it.
+	DevicePrograms(ctx context.Context, index int, egress bool) ([]string, error)
+}
+
 // RouteQuery asks the routing tables for the way of a packet.
 type RouteQuery struct {
 	Dst netip.Addr
@@ -301,6 +307,7 @@ type Socket struct {
 // Namespace is everything the walker asks of one network namespace.
 type Namespace interface {
 	Links
+	DevicePrograms
 	Router
 	AddrTyper
 	Conntrack

@@ -71,7 +71,10 @@ func (r *Reader) routeRequest(ctx context.Context, q node.RouteQuery) ([]byte, e
 	}
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0], body[1], body[3] = family, bits, q.TOS
-	binary.NativeEndian.PutUint32(body[8:], unix.RTM_F_LOOKUP_TABLE)
+	if family == unix.AF_INET {
+		// IPv6 always tells the table, and refuses the flag under strict checking (inet6_rtm_valid_getroute_req).
+		binary.NativeEndian.PutUint32(body[8:], unix.RTM_F_LOOKUP_TABLE)
+	}
 	body = nlattr.Append(body, unix.RTA_DST, q.Dst.AsSlice())
 	if q.Src.IsValid() && !q.Src.IsUnspecified() {
 		body[2] = bits

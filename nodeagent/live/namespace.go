@@ -1,0 +1,120 @@
+//go:build linux
+
+// Package live answers the walker's questions from the running kernel, in the calling thread's network namespace.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/devprog"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nft"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+)
+
+// Namespace is the state of one network namespace, read as it is asked for. What costs little and is asked often
+// (interfaces, addresses) is read once: open a new one for each trace. It is not safe for concurrent use.
+type Namespace struct {
+	*links
+	*conns
+	*socks
+	*tables
+	*nftTables
+	*programs
+	count *nlsock.Counter
+}
+
+// The readers, under names that keep their Close methods apart.
+type (
+	links     struct{ *rtnl.Reader }
+	conns     struct{ *ctnl.Reader }
+	socks     struct{ *sockdiag.Reader }
+	tables    struct{ *xt.Reader }
+	nftTables struct{ *nft.Reader }
+	programs  struct{ *devprog.Reader }
+)
+
+var _ node.Namespace = (*Namespace)(nil)
+
+// Open opens the calling thread's network namespace. The caller closes it.
+func Open() (*Namespace, error) {
+	n := &Namespace{count: &nlsock.Counter{}}
+	r, err := rtnl.New(n.count)
+	if err != nil {
+		return nil, err
+	}
+	n.links = &links{r}
+	c, err := ctnl.New(n.count)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.conns = &conns{c}
+	s, err := sockdiag.New(n.count)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.socks = &socks{s}
+	n.tables = &tables{xt.New(n.count)}
+	f, err := nft.New(n.count)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.nftTables = &nftTables{f}
+	d, err := devprog.New(n.count)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	n.programs = &programs{d}
+	return n, nil
+}
+
+// Close closes all sockets.
+func (n *Namespace) Close() error {
+	var errs []error
+	if n.links != nil {
+		errs = append(errs, n.links.Close())
+	}
+	if n.conns != nil {
+		errs = append(errs, n.conns.Close())
+	}
+	if n.socks != nil {
+		errs = append(errs, n.socks.Close())
+	}
+	if n.tables != nil {
+		errs = append(errs, n.tables.Close())
+	}
+	if n.nftTables != nil {
+		errs = append(errs, n.nftTables.Close())
+	}
+	if n.programs != nil {
+		errs = append(errs, n.programs.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Reads tells how many messages and bytes were read so far.
+func (n *Namespace) Reads() (messages int, bytes int64) { return n.count.Messages, n.count.Bytes }
+
+// Sysctl reads a value under /proc/sys of the namespace.
+func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
+	if strings.Contains(name, "..") {
+		return "", fmt.Errorf("sysctl %q is not a name", name)
+	}
+	b, err := os.ReadFile("/proc/sys/" + name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("sysctl %s: %w", name, node.ErrNotFound)
+	case err != nil:
+		return "", &node.ReadError{What: "sysctl " + name, Err: err}
+	}
+	n.count.Add(len(b))
+	return strings.TrimSpace(string(b)), nil
+}

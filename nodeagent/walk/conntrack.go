@@ -1,0 +1,329 @@
+package walk
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nat"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+)
+
+// TCP states of conntrack (enum tcp_conntrack).
+const (
+	tcpTimeWait = 7
+	tcpClose    = 8
+)
+
+// track is the lookup of connection tracking (nf_conntrack_in): the packet gets its entry, or a new one.
+func (w *walk) track(b *branch, next func(*branch)) {
+	p := b.p
+	if p.Ct != nil || p.State == skb.CtUntracked {
+		next(b)
+		return
+	}
+	active, err := w.conntrackActive(p.Family)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	if !active {
+		next(b)
+		return
+	}
+	t, known := tupleOf(p)
+	zone, helper := uint16(0), ""
+	if tmpl := p.Template; tmpl != nil {
+		zone, helper = tmpl.Zone, tmpl.Helper
+		if tmpl.ZoneFromMark {
+			zone = uint16(p.Mark)
+		}
+	}
+	if known {
+		c, reply, err := w.ns.Lookup(w.ctx, t, zone)
+		switch {
+		case err == nil:
+			if reply || p.Proto() != skb.TCP || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
+				w.known(b, c, reply)
+				next(b)
+				return
+			}
+		case !errors.Is(err, node.ErrNotFound):
+			w.fail(err)
+			return
+		}
+	}
+	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: zone, Helper: helper}
+	p.State = skb.CtNew
+	next(b)
+}
+
+// known makes the packet one of a flow that conntrack has.
+func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
+	p := b.p
+	p.Ct = c
+	seen := c.Status&skb.StatusSeenReply != 0
+	switch {
+	case reply:
+		p.State = skb.CtEstablishedReply
+		c.Status |= skb.StatusSeenReply
+	case seen:
+		p.State = skb.CtEstablished
+	case c.Status&skb.StatusExpected != 0:
+		p.State = skb.CtRelated
+	default:
+		p.State = skb.CtNew
+	}
+	if p.Proto() == skb.TCP {
+		switch {
+		case reply && !seen:
+			p.SetTCPFlags(0x12, 0x17) // SYN and ACK
+		case reply || seen:
+			p.SetTCPFlags(0x10, 0x12) // ACK without SYN
+		}
+	}
+	says := fmt.Sprintf("of a known flow, %s", c.Orig)
+	if c.Reply != reverse(c.Orig) {
+		says += fmt.Sprintf(", translated: replies go %s -> %s", c.Reply.Src, c.Reply.Dst)
+	}
+	if reply {
+		says = "a reply " + says
+	}
+	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "conntrack entry", Says: says})
+}
+
+// tupleOf returns the packet's tuple; known is false when a part of it is not known.
+func tupleOf(p *skb.Packet) (t skb.Tuple, known bool) {
+	t = skb.Tuple{Proto: p.Proto(), Src: p.Source(), Dst: p.Destination()}
+	known = true
+	if p.HasPorts() {
+		_, s := p.SrcPort()
+		_, d := p.DstPort()
+		known = s && d
+	}
+	if typ, code, ok := p.ICMPType(); ok {
+		// The echo id is not described: such a packet is taken for the first of its flow.
+		t.Dst = netip.AddrPortFrom(t.Dst.Addr(), uint16(typ)<<8|uint16(code))
+		known = false
+	}
+	return t, known
+}
+
+// reverse is nf_ct_invert_tuple: ICMP's echo request becomes the reply.
+func reverse(t skb.Tuple) skb.Tuple {
+	r := t.Reverse()
+	if t.Proto != skb.ICMP && t.Proto != skb.ICMPv6 {
+		return r
+	}
+	typ := uint16(0)
+	switch {
+	case t.Proto == skb.ICMPv6 && t.Dst.Port()>>8 == 128:
+		typ = 129
+	case t.Proto == skb.ICMPv6:
+		typ = 128
+	case t.Dst.Port()>>8 == 0:
+		typ = 8
+	}
+	r.Src = netip.AddrPortFrom(r.Src.Addr(), t.Src.Port())
+	r.Dst = netip.AddrPortFrom(r.Dst.Addr(), typ<<8)
+	return r
+}
+
+// conntrackActive tells whether connection tracking has hooks in the namespace for the family: it has as long as a rule
+// needs it (nf_ct_netns_get).
+func (w *walk) conntrackActive(f skb.Family) (bool, error) {
+	if a, ok := w.active[f]; ok {
+		return a, nil
+	}
+	a, err := w.usesConntrack(f)
+	if err != nil {
+		return false, err
+	}
+	if w.active == nil {
+		w.active = map[skb.Family]bool{}
+	}
+	w.active[f] = a
+	return a, nil
+}
+
+func (w *walk) usesConntrack(f skb.Family) (bool, error) {
+	tables, err := w.legacyTables(f)
+	if err != nil {
+		return false, err
+	}
+	for _, t := range tables {
+		if t.UsesConntrack() {
+			return true, nil
+		}
+	}
+	// Base chains first: that is where the answer nearly always is.
+	base, err := w.allBaseChains()
+	if err != nil {
+		return false, err
+	}
+	seen := map[chainKey]bool{}
+	for _, c := range base {
+		if used, err := w.chainUsesConntrack(c, f, seen); used || err != nil {
+			return used, err
+		}
+	}
+	if w.noNFT {
+		return false, nil
+	}
+	all, err := w.ns.NFTChains(w.ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range all {
+		c, err := nftables.DecodeChain(o)
+		if err != nil {
+			return false, err
+		}
+		if used, err := w.chainUsesConntrack(c, f, seen); used || err != nil {
+			return used, err
+		}
+	}
+	return false, nil
+}
+
+func (w *walk) chainUsesConntrack(c nftables.Chain, f skb.Family, seen map[chainKey]bool) (bool, error) {
+	k := chainKey{c.Family, c.Table, c.Name}
+	if seen[k] || c.Family != node.NFTInet && c.Family != node.NFTFamily(f) {
+		return false, nil
+	}
+	seen[k] = true
+	rules, err := w.chainRules(k)
+	if err != nil {
+		return false, err
+	}
+	for i := range rules.raw {
+		r, err := rules.rule(k, i)
+		if err != nil {
+			return false, err
+		}
+		if w.nft.UsesConntrack(r) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// natHook is nf_nat_inet_fn: all nat chains of a hook, asked in turn for the first packet of a flow.
+type natHook struct {
+	// source is true at POSTROUTING and INPUT, where source addresses are translated.
+	source bool
+	groups []natGroup
+}
+
+type natGroup struct {
+	priority int32
+	group    *group
+}
+
+func (n *natHook) groupAt(p int32) *group {
+	for _, g := range n.groups {
+		if g.priority == p {
+			return g.group
+		}
+	}
+	g := &group{}
+	n.groups = append(n.groups, natGroup{p, g})
+	slices.SortFunc(n.groups, func(a, b natGroup) int { return cmp.Compare(a.priority, b.priority) })
+	return g
+}
+
+// run translates a packet. Chains are asked until one has decided; when none has, the flow stays as it is.
+func (n *natHook) run(w *walk, b *branch, next func(*branch)) {
+	p := b.p
+	if p.Ct == nil {
+		next(b)
+		return
+	}
+	after := func(b *branch) { n.after(w, b, next) }
+	if p.State == skb.CtNew && !p.Ct.NATDone(n.source) {
+		groups := make([]group, len(n.groups))
+		for i, g := range n.groups {
+			groups[i] = n.guard(*g.group)
+		}
+		w.passGroups(b, groups, func(b *branch) {
+			nat.NullBinding(b.p, n.source)
+			if n.source {
+				w.clash(b)
+			}
+			after(b)
+		})
+		return
+	}
+	if did := nat.Packet(p, n.source); did != "" {
+		w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: did, Says: "as its conntrack entry says; no nat rule is asked"})
+	}
+	after(b)
+}
+
+// guard makes the functions of a group pass packets whose translation is decided.
+func (n *natHook) guard(g group) group {
+	wrap := func(f function) function {
+		inner := f.run
+		f.run = func(w *walk, b *branch, next func(*branch)) {
+			if b.p.Ct == nil || b.p.Ct.NATDone(n.source) {
+				next(b)
+				return
+			}
+			inner(w, b, next)
+		}
+		return f
+	}
+	out := group{}
+	for _, f := range g.functions {
+		out.functions = append(out.functions, wrap(f))
+	}
+	if g.legacy != nil {
+		f := wrap(*g.legacy)
+		out.legacy = &f
+	}
+	return out
+}
+
+// after routes a local packet again when its destination was translated (nf_nat_ipv4_local_fn).
+func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
+	c := b.p.Ct
+	if b.p.Hook != skb.Output || c == nil {
+		next(b)
+		return
+	}
+	from, to := c.Orig.Dst, c.Reply.Src
+	if b.p.State.Reply() {
+		from, to = c.Reply.Dst, c.Orig.Src
+	}
+	if from.Addr() == to.Addr() {
+		next(b)
+		return
+	}
+	w.reroute(b, next)
+}
+
+// clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get.
+func (w *walk) clash(b *branch) {
+	p := b.p
+	if p.Ct == nil || !p.Ct.New || !p.HasPorts() || p.Ct.Reply.Dst.Port() == 0 {
+		return
+	}
+	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.Zone)
+	if errors.Is(err, node.ErrNotFound) {
+		return
+	}
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	free := netip.AddrPortFrom(p.Ct.Reply.Dst.Addr(), 0)
+	p.Ct.Reply.Dst = free
+	p.Ct.Status |= skb.StatusSrcNAT
+	p.SetSource(free)
+	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "source port chosen by the kernel", Says: "another flow already uses this address and port"})
+}

@@ -1,0 +1,128 @@
+package walk
+
+import (
+	"slices"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+)
+
+// Hooks of a network device (enum nf_dev_hooks), and inet's ingress (enum nf_inet_hooks).
+const (
+	netdevIngress = 0
+	netdevEgress  = 1
+	inetIngress   = 5
+)
+
+// ingress passes the chains on the input interface, and says what it cannot know about a bridge.
+func (w *walk) ingress(b *branch, next func(*branch)) {
+	w.device(b, b.p.In, netdevIngress, next)
+}
+
+// egress passes the chains on the output interface.
+func (w *walk) egress(b *branch, next func(*branch)) {
+	w.device(b, b.p.Out, netdevEgress, next)
+}
+
+func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
+	all, err := w.allBaseChains()
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	var chains []nftables.Chain
+	for _, c := range all {
+		switch {
+		case c.Family == node.NFTNetdev && c.Hook == hook, c.Family == node.NFTInet && c.Hook == inetIngress && hook == netdevIngress:
+			if slices.Contains(c.Devices, name) {
+				chains = append(chains, c)
+			}
+		}
+	}
+	sortChains(chains)
+	functions := make([]function, len(chains))
+	for i, c := range chains {
+		functions[i] = chainFunction(c)
+	}
+	programs, err := w.programs(name, hook == netdevEgress)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	functions = append(programs, functions...)
+	bridge, err := w.bridgeChains(all, name)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	if bridge != "" {
+		functions = append(functions, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
+	}
+	if len(functions) == 0 {
+		next(b)
+		return
+	}
+	was := b.p.Hook
+	b.p.Hook = skb.Ingress
+	if hook == netdevEgress {
+		b.p.Hook = skb.Egress
+	}
+	w.passAll(b, functions, func(b *branch) {
+		b.p.Hook = was
+		next(b)
+	})
+}
+
+// programs are the programs and filters on an interface outside netfilter. None of them is modelled.
+func (w *walk) programs(name string, egress bool) ([]function, error) {
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(links, func(l node.Link) bool { return l.Name == name })
+	if i < 0 {
+		return nil, nil
+	}
+	names, err := w.ns.DevicePrograms(w.ctx, links[i].Index, egress)
+	if err != nil {
+		return nil, err
+	}
+	var out []function
+	for _, n := range names {
+		what := n + " on " + name
+		out = append(out, function{name: what, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, what, next) }})
+	}
+	return out, nil
+}
+
+// bridgeChains names the bridge family's chains when a packet passes a bridge that they apply to.
+func (w *walk) bridgeChains(all []nftables.Chain, name string) (string, error) {
+	i := slices.IndexFunc(all, func(c nftables.Chain) bool { return c.Family == node.NFTBridge })
+	if i < 0 {
+		return "", nil
+	}
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, l := range links {
+		if l.Name == name && l.Kind == "bridge" {
+			return "nftables bridge chain " + all[i].Table + " " + all[i].Name + " on " + name, nil
+		}
+	}
+	return "", nil
+}
+
+// unmodelled forks the walk at something that may drop or change the packet.
+func (w *walk) unmodelled(b *branch, what string, next func(*branch)) {
+	u := trace.Unknown{What: what, Where: b.p.Hook.String()}
+	dropped := b.clone()
+	dropped.assume(rule.Assumption{Unknown: &u})
+	w.hop(dropped, trace.Hop{Hook: b.p.Hook.String(), Action: "not modelled: " + what})
+	w.end(dropped, end{verdict: trace.Dropped, reason: what + " may drop it"})
+	b.assume(rule.Assumption{Unknown: &u, Negation: true})
+	next(b)
+}

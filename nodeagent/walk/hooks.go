@@ -1,0 +1,293 @@
+package walk
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/xtables"
+)
+
+// Priorities of the kernel's own hook functions (include/uapi/linux/netfilter_ipv4.h).
+const (
+	prioRaw       = -300
+	prioConntrack = -200
+	prioMangle    = -150
+	prioNATDst    = -100
+	prioFilter    = 0
+	prioSecurity  = 50
+	prioNATSrc    = 100
+)
+
+type hookKey struct {
+	family skb.Family
+	hook   skb.Hook
+}
+
+// function is one hook function, as the kernel calls it.
+type function struct {
+	priority int32
+	// name is for people, where the order of two functions is not known.
+	name string
+	// run passes a branch through; what goes on is given to next, what ends is recorded.
+	run func(w *walk, b *branch, next func(*branch))
+}
+
+// group holds the functions of one priority. Functions of nftables come in the order the kernel has them; where legacy is
+// set, the place of that legacy table among them is not known.
+type group struct {
+	functions []function
+	legacy    *function
+}
+
+// pass runs a branch through all functions of a hook, then next.
+func (w *walk) pass(b *branch, h skb.Hook, next func(*branch)) {
+	b.p.Hook = h
+	groups, err := w.groups(hookKey{b.p.Family, h})
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.passGroups(b, groups, next)
+}
+
+func (w *walk) passGroups(b *branch, groups []group, next func(*branch)) {
+	if w.stopped() {
+		return
+	}
+	if len(groups) == 0 {
+		next(b)
+		return
+	}
+	g, rest := groups[0], func(b *branch) { w.passGroups(b, groups[1:], next) }
+	if g.legacy == nil {
+		w.passAll(b, g.functions, rest)
+		return
+	}
+	if len(g.functions) == 0 {
+		g.legacy.run(w, b, rest)
+		return
+	}
+	// Which of them runs first depends on which was registered last, and only the kernel's hook listing would tell.
+	u := trace.Unknown{
+		What:  fmt.Sprintf("the order of %s and %s, both of priority %d", g.legacy.name, g.functions[0].name, g.legacy.priority),
+		Where: b.p.Hook.String(),
+	}
+	first, second := b.clone(), b
+	w.branches++
+	first.assume(rule.Assumption{Unknown: &u})
+	second.assume(rule.Assumption{Unknown: &u, Negation: true})
+	w.passAll(first, append([]function{*g.legacy}, g.functions...), rest)
+	w.passAll(second, append(slices.Clone(g.functions), *g.legacy), rest)
+}
+
+func (w *walk) passAll(b *branch, fs []function, next func(*branch)) {
+	if w.stopped() {
+		return
+	}
+	if len(fs) == 0 {
+		next(b)
+		return
+	}
+	fs[0].run(w, b, func(b *branch) { w.passAll(b, fs[1:], next) })
+}
+
+// groups returns what is registered at a hook, in order.
+func (w *walk) groups(k hookKey) ([]group, error) {
+	if g, ok := w.hooks[k]; ok {
+		return g, nil
+	}
+	byPriority := map[int32]*group{}
+	at := func(p int32) *group {
+		if byPriority[p] == nil {
+			byPriority[p] = &group{}
+		}
+		return byPriority[p]
+	}
+	nat := &natHook{source: k.hook == skb.Postrouting || k.hook == skb.Input}
+	chains, err := w.baseChains(k)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range chains {
+		if c.Type == "nat" {
+			nat.groupAt(c.Priority).functions = append(nat.groupAt(c.Priority).functions, chainFunction(c))
+			continue
+		}
+		at(c.Priority).functions = append(at(c.Priority).functions, chainFunction(c))
+	}
+	tables, err := w.legacyTables(k.family)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tables {
+		if _, ok := t.Hook(k.hook); !ok {
+			continue
+		}
+		if t.Name == "nat" {
+			p := int32(prioNATDst)
+			if nat.source {
+				p = prioNATSrc
+			}
+			f := tableFunction(t, p)
+			nat.groupAt(p).legacy = &f
+			continue
+		}
+		p, ok := legacyPriority[t.Name]
+		if !ok {
+			return nil, fmt.Errorf("legacy table %q has no known priority", t.Name)
+		}
+		f := tableFunction(t, p)
+		at(p).legacy = &f
+	}
+	if k.hook == skb.Prerouting || k.hook == skb.Output {
+		f := function{prioConntrack, "connection tracking", (*walk).track}
+		// Conntrack's place among nftables chains of the same priority is as little known as a legacy table's.
+		at(prioConntrack).legacy = &f
+	}
+	translates, err := w.translates(k.family, tables)
+	if err != nil {
+		return nil, err
+	}
+	if translates && k.hook != skb.Forward {
+		p := int32(prioNATDst)
+		if nat.source {
+			p = prioNATSrc
+		}
+		f := function{p, "nat", nat.run}
+		at(p).legacy = &f
+	}
+	var order []int32
+	for p := range byPriority {
+		order = append(order, p)
+	}
+	slices.Sort(order)
+	out := make([]group, len(order))
+	for i, p := range order {
+		out[i] = *byPriority[p]
+	}
+	w.hooks[k] = out
+	return out, nil
+}
+
+// translates tells whether the family has NAT: one nat chain anywhere makes the kernel put its translation at all four
+// hooks (nf_nat_register_fn), so that replies are restored where no chain is.
+func (w *walk) translates(f skb.Family, tables []*xtables.Table) (bool, error) {
+	if slices.ContainsFunc(tables, func(t *xtables.Table) bool { return t.Name == "nat" }) {
+		return true, nil
+	}
+	all, err := w.allBaseChains()
+	return slices.ContainsFunc(all, func(c nftables.Chain) bool {
+		return c.Type == "nat" && (c.Family == node.NFTInet || c.Family == node.NFTFamily(f))
+	}), err
+}
+
+var legacyPriority = map[string]int32{"raw": prioRaw, "mangle": prioMangle, "filter": prioFilter, "security": prioSecurity}
+
+// legacyTables returns the legacy tables of a family that are in use.
+func (w *walk) legacyTables(f skb.Family) ([]*xtables.Table, error) {
+	if t, ok := w.tables[f]; ok {
+		return t, nil
+	}
+	names, err := w.ns.LegacyTables(w.ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	var out []*xtables.Table
+	for _, n := range names {
+		info, entries, err := w.ns.LegacyTable(w.ctx, f, n)
+		if errors.Is(err, node.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		t, err := xtables.DecodeTable(f, n, info, entries)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	if w.tables == nil {
+		w.tables = map[skb.Family][]*xtables.Table{}
+	}
+	w.tables[f] = out
+	return out, nil
+}
+
+// baseChains returns the nftables base chains of a hook of the IP families, the one registered last first among those of
+// equal priority.
+func (w *walk) baseChains(k hookKey) ([]nftables.Chain, error) {
+	all, err := w.allBaseChains()
+	if err != nil {
+		return nil, err
+	}
+	family := node.NFTIPv4
+	if k.family == skb.IPv6 {
+		family = node.NFTIPv6
+	}
+	var out []nftables.Chain
+	for _, c := range all {
+		if (c.Family == family || c.Family == node.NFTInet) && c.Hook == uint32(k.hook) && k.hook <= skb.Postrouting {
+			out = append(out, c)
+		}
+	}
+	sortChains(out)
+	return out, nil
+}
+
+// sortChains puts chains into the order in which the kernel calls them: by priority, and by registration backwards.
+// Handles count up in a table, and tables' handles among tables.
+func sortChains(chains []nftables.Chain) {
+	slices.SortStableFunc(chains, func(a, b nftables.Chain) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), -cmp.Compare(a.TableHandle, b.TableHandle), -cmp.Compare(a.Handle, b.Handle))
+	})
+}
+
+// allBaseChains reads the base chains of all families, without those of dormant tables.
+func (w *walk) allBaseChains() ([]nftables.Chain, error) {
+	if w.haveNFT || w.noNFT {
+		return w.chains, nil
+	}
+	objects, err := w.ns.NFTTables(w.ctx)
+	if err != nil {
+		return nil, err
+	}
+	type key struct {
+		family node.NFTFamily
+		name   string
+	}
+	tables := map[key]nftables.Table{}
+	for _, o := range objects {
+		t, err := nftables.DecodeTable(o)
+		if err != nil {
+			return nil, err
+		}
+		tables[key{t.Family, t.Name}] = t
+	}
+	if len(tables) > 0 {
+		if objects, err = w.ns.NFTChains(w.ctx); err != nil {
+			return nil, err
+		}
+		for _, o := range objects {
+			c, err := nftables.DecodeChain(o)
+			if err != nil {
+				return nil, err
+			}
+			t, ok := tables[key{c.Family, c.Table}]
+			if !c.Base || ok && t.Dormant {
+				continue
+			}
+			c.TableHandle = t.Handle
+			w.chains = append(w.chains, c)
+		}
+	}
+	w.haveNFT = true
+	return w.chains, nil
+}

@@ -1,0 +1,223 @@
+// Package walk moves a packet through one network namespace as the kernel does, and writes down what happens.
+//
+// The kernel's own pipeline is modelled: a packet passes hooks, and at each hook whatever is registered there is asked in
+// the order of priorities, whoever made it.
+//
+//	                 in                                                          out
+//	ingress ─ prerouting ─ routing ─┬─ forward ───────────┬─ postrouting ─ egress ─┬─ forwarded
+//	                                └─ input ─ socket     │                        └─ lo ─ prerouting ─ input ─ socket
+//	                     process ─ routing ─ output ──────┘
+//
+// A walk is a tree: where chance, a condition or something unknown decides, it forks, and each fork goes on alone. The
+// forks are joined again at the end when they end alike.
+package walk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/xtables"
+)
+
+// maxBranches bounds how many branches one walk may have; what lies beyond is reported as undetermined.
+const maxBranches = 20000
+
+// maxTries bounds how often a walk starts again because the rule set changed meanwhile.
+const maxTries = 8
+
+// Start is the packet that a walk begins with.
+type Start struct {
+	Proto uint8
+	// Source and Destination; a source port of 0 is unknown, a zero source address is what the node itself would use.
+	Source, Destination netip.AddrPort
+	// In is the interface it arrives on. When empty, a packet from one of the namespace's own addresses starts at OUTPUT,
+	// any other on the interface of the route back to its source.
+	In   string
+	Mark uint32
+	// Node and Namespace are written into the hops.
+	Node, Namespace string
+}
+
+// Walker walks packets through the namespace that it is given. It keeps nothing between walks.
+type Walker struct {
+	// Open returns the namespace's state, freshly read, and what closes it: it is called again when the state changed
+	// during a walk.
+	Open func(ctx context.Context) (ns node.Namespace, done func() error, err error)
+}
+
+// Counting is what a namespace implements that counts its reads.
+type Counting interface {
+	// Reads returns the number of messages received and of files and tables read, and their bytes.
+	Reads() (messages int, bytes int64)
+}
+
+// Walk returns what happens to a packet. Its errors are about a start that makes no sense (ErrStart) or about state that
+// could not be read.
+func (w *Walker) Walk(ctx context.Context, s Start) (*trace.Trace, error) {
+	for range maxTries {
+		ns, done, err := w.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t, err := walkOnce(ctx, ns, s)
+		if c, ok := ns.(Counting); ok && t != nil {
+			t.Reads.Messages, t.Reads.Bytes = c.Reads()
+		}
+		if closed := done(); err == nil {
+			err = closed
+		}
+		if !errors.Is(err, errChanged) {
+			return t, err
+		}
+	}
+	return nil, &node.ReadError{What: "the rule set", Err: errChanged}
+}
+
+// ErrStart is in the chain of errors about a packet that cannot start here.
+var ErrStart = errors.New("the packet cannot start here")
+
+var errChanged = errors.New("it kept changing while it was read")
+
+func walkOnce(ctx context.Context, ns node.Namespace, s Start) (*trace.Trace, error) {
+	w := &walk{ctx: ctx, ns: ns, start: s, hooks: map[hookKey][]group{}, rules: map[chainKey]*chainRules{}, hopIndex: map[string]int{}}
+	w.xt = &xtables.Evaluator{Env: ns}
+	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
+	before, err := ns.NFTGeneration(ctx)
+	if err != nil && !errors.Is(err, node.ErrNotSupported) {
+		return nil, err
+	}
+	w.noNFT = err != nil
+	b, err := w.begin()
+	if err != nil {
+		return nil, err
+	}
+	w.trace = trace.New(trace.Packet{
+		Protocol: skb.ProtoName(s.Proto), Source: b.p.Source(), Destination: b.p.Destination(), In: b.p.In, Mark: trace.Mark(s.Mark),
+	})
+	if b.p.Local {
+		w.fromProcess(b)
+	} else {
+		w.fromInterface(b)
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	if !w.noNFT {
+		after, err := ns.NFTGeneration(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if after != before {
+			return nil, errChanged
+		}
+	}
+	w.finish()
+	return w.trace, nil
+}
+
+// walk is one walk under way.
+type walk struct {
+	ctx   context.Context
+	ns    node.Namespace
+	start Start
+	trace *trace.Trace
+	xt    *xtables.Evaluator
+	nft   *nftables.Evaluator
+	noNFT bool
+
+	hooks    map[hookKey][]group
+	chains   []nftables.Chain // all base chains
+	haveNFT  bool             // chains was read
+	rules    map[chainKey]*chainRules
+	tables   map[skb.Family][]*xtables.Table
+	active   map[skb.Family]bool // conntrack
+	hopIndex map[string]int
+	ends     []end
+	branches int
+	err      error // the first error; everything stops
+}
+
+// begin makes the first branch.
+func (w *walk) begin() (*branch, error) {
+	s := &w.start
+	if !s.Destination.Addr().IsValid() {
+		return nil, fmt.Errorf("%w: it has no destination", ErrStart)
+	}
+	s.Destination = unmap(s.Destination)
+	local := false
+	if !s.Source.Addr().IsValid() {
+		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: s.Destination.Addr(), Mark: s.Mark, Proto: s.Proto, DstPort: s.Destination.Port()})
+		if err != nil {
+			return nil, fmt.Errorf("%w: no source address: %w", ErrStart, err)
+		}
+		if !r.PrefSrc.IsValid() {
+			return nil, fmt.Errorf("%w: no route to %s gives it a source address", ErrStart, s.Destination.Addr())
+		}
+		s.Source, local = netip.AddrPortFrom(r.PrefSrc, s.Source.Port()), true
+	}
+	s.Source = unmap(s.Source)
+	p, err := skb.New(s.Proto, s.Source, s.Destination)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStart, err)
+	}
+	p.Mark = s.Mark
+	if s.In == "" && !local {
+		typ, err := w.ns.AddrType(w.ctx, s.Source.Addr(), "")
+		if err != nil {
+			return nil, err
+		}
+		local = typ == node.RouteLocal
+	}
+	p.Local = local
+	if !local {
+		if p.In, err = w.inputInterface(s.In, s.Source.Addr()); err != nil {
+			return nil, err
+		}
+	}
+	return &branch{p: p, prob: big.NewRat(1, 1)}, nil
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// inputInterface checks the interface a packet is said to arrive on, or finds that of the route back to its source.
+func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
+	if name == "" {
+		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: source})
+		var refused *node.RouteError
+		if errors.As(err, &refused) {
+			return "", fmt.Errorf("%w: there is no route back to %s: say by --in where it comes from", ErrStart, source)
+		}
+		return r.Out, err
+	}
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, l := range links {
+		if l.Name == name {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%w: there is no interface %q", ErrStart, name)
+}
+
+// fail keeps the first error; the walk stops as soon as it can.
+func (w *walk) fail(err error) {
+	if w.err == nil && err != nil {
+		w.err = err
+	}
+}
+
+func (w *walk) stopped() bool {
+	if w.err == nil {
+		w.fail(w.ctx.Err())
+	}
+	return w.err != nil
+}
