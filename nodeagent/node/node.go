@@ -57,6 +57,8 @@ type Link struct {
 	Master int
 	// HardwareAddr is the MAC address, nil when it has none.
 	HardwareAddr []byte
+	// CallIPTables and CallIP6Tables are a bridge's own nf_call_iptables and nf_call_ip6tables, Hairpin a port's hairpin mode.
+	CallIPTables, CallIP6Tables, Hairpin bool
 }
 
 // Up reports whether the interface is administratively up.
@@ -81,6 +83,21 @@ type Address struct {
 type Links interface {
 	Links(ctx context.Context) ([]Link, error)
 	Addresses(ctx context.Context) ([]Address, error)
+}
+
+// Neighbour is an entry of the neighbour table.
+type Neighbour struct {
+	Link         int
+	Addr         netip.Addr
+	HardwareAddr []byte
+}
+
+// Neighbours reads who is behind which interface.
+type Neighbours interface {
+	// Neighbours returns the resolved entries of the neighbour tables.
+	Neighbours(ctx context.Context) ([]Neighbour, error)
+	// BridgePort returns the port of a bridge behind which its forwarding database has a hardware address, or "".
+	BridgePort(ctx context.Context, bridge int, hw []byte) (string, error)
 }
 
 // DevicePrograms tells what is attached to an interface outside netfilter: XDP, tc filters, tcx.
@@ -308,6 +325,7 @@ type Socket struct {
 type Namespace interface {
 	Links
 	DevicePrograms
+	Neighbours
 	Router
 	AddrTyper
 	Conntrack

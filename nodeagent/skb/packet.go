@@ -78,6 +78,10 @@ type Packet struct {
 	Hook Hook
 	// In and Out are the interface names at this hook; empty when there is none (In at OUTPUT, Out at PREROUTING).
 	In, Out string
+	// PhysIn and PhysOut are the bridge ports of a frame that br_netfilter passes through the IP hooks; else empty.
+	PhysIn, PhysOut string
+	// Bridge is the bridge whose hooks the frame passes (family bridge); In and Out are then ports. Else it is empty.
+	Bridge string
 	// Mark is skb->mark; Priority is skb->priority (tc class), 0 unless a rule sets it.
 	Mark     uint32
 	Priority uint32

@@ -114,6 +114,15 @@ type xtResult struct {
 	target uint32
 }
 
+// fork splits a branch on a condition: the first way it holds, the second it does not.
+func (w *walk) fork(b *branch, condition string) [2]*branch {
+	yes, no := b.clone(), b
+	w.branches++
+	yes.assume(rule.Assumption{Condition: condition})
+	no.assume(rule.Assumption{Condition: condition, Negation: true})
+	return [2]*branch{yes, no}
+}
+
 // tooMany ends a branch that may not fork further.
 func (w *walk) tooMany(b *branch) {
 	b.assume(rule.Assumption{Unknown: &trace.Unknown{What: "more branches than the walk follows", Where: b.p.Hook.String()}})

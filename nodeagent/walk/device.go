@@ -53,10 +53,12 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 		return
 	}
 	functions = append(programs, functions...)
-	bridge, err := w.bridgeChains(all, name)
-	if err != nil {
-		w.fail(err)
-		return
+	bridge := ""
+	if hook == netdevIngress && b.p.PhysIn == "" {
+		if bridge, err = w.bridgeChains(all, name); err != nil {
+			w.fail(err)
+			return
+		}
 	}
 	if bridge != "" {
 		functions = append(functions, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
@@ -98,9 +100,12 @@ func (w *walk) programs(name string, egress bool) ([]function, error) {
 	return out, nil
 }
 
-// bridgeChains names the bridge family's chains when a packet passes a bridge that they apply to.
+// bridgeChains names the bridge family's chains when a packet is said to come from a bridge device: by which port it came
+// there, and so what these chains did with it, is not known.
 func (w *walk) bridgeChains(all []nftables.Chain, name string) (string, error) {
-	i := slices.IndexFunc(all, func(c nftables.Chain) bool { return c.Family == node.NFTBridge })
+	i := slices.IndexFunc(all, func(c nftables.Chain) bool {
+		return c.Family == node.NFTBridge && (c.Hook == uint32(skb.Prerouting) || c.Hook == uint32(skb.Input))
+	})
 	if i < 0 {
 		return "", nil
 	}

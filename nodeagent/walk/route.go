@@ -90,6 +90,15 @@ func (w *walk) fromProcess(b *branch) {
 
 // fromInterface walks a packet that arrives on p.In.
 func (w *walk) fromInterface(b *branch) {
+	bridge, isPort, err := w.bridgeOf(b.p.In)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	if isPort {
+		w.fromPort(b, bridge)
+		return
+	}
 	w.ingress(b, func(b *branch) {
 		if p := b.p; p.Family == skb.IPv6 && (p.Src().IsLoopback() || p.Dst().IsLoopback() || p.Src().IsMulticast()) {
 			// ip6_rcv_core (RFC 4291 2.5.3 and 2.7). Interfaces that are loopback ones get here by another way.
@@ -249,8 +258,32 @@ func (w *walk) postrouting(b *branch) {
 			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
 			return
 		}
-		w.egress(b, func(b *branch) { w.end(b, end{verdict: trace.Forwarded}) })
+		bridge, isBridge, err := w.bridgeNamed(p.Out)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		leave := func(b *branch) { w.egress(b, func(b *branch) { w.end(b, end{verdict: trace.Forwarded}) }) }
+		if isBridge {
+			w.leaveByBridge(b, bridge, leave)
+			return
+		}
+		leave(b)
 	})
+}
+
+// bridgeNamed returns the bridge device with a name.
+func (w *walk) bridgeNamed(name string) (bridge node.Link, ok bool, err error) {
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return node.Link{}, false, err
+	}
+	for _, l := range links {
+		if l.Name == name && l.Kind == "bridge" {
+			return l, true, nil
+		}
+	}
+	return node.Link{}, false, nil
 }
 
 // deliver ends a packet in the node's own stack.

@@ -89,13 +89,44 @@ func linkAttr(l *node.Link, typ uint16, b []byte) error {
 		l.HardwareAddr = append([]byte(nil), b...)
 	case unix.IFLA_LINKINFO:
 		return nlattr.Each(b, func(typ uint16, b []byte) error {
-			if typ == unix.IFLA_INFO_KIND {
+			switch typ {
+			case unix.IFLA_INFO_KIND:
 				l.Kind = nlattr.Text(b)
+			case unix.IFLA_INFO_DATA:
+				if l.Kind == "bridge" {
+					return bridgeData(l, b)
+				}
+			case infoSlaveData:
+				return nlattr.Each(b, func(typ uint16, b []byte) error {
+					l.Hairpin = l.Hairpin || typ == brportMode && len(b) > 0 && b[0] != 0
+					return nil
+				})
 			}
 			return nil
 		})
 	}
 	return nil
+}
+
+// Attributes of bridges and their ports (include/uapi/linux/if_link.h).
+const (
+	infoSlaveData     = 5
+	brNFCallIPTables  = 36
+	brNFCallIP6Tables = 37
+	brportMode        = 4
+)
+
+func bridgeData(l *node.Link, b []byte) error {
+	return nlattr.Each(b, func(typ uint16, b []byte) error {
+		on := len(b) > 0 && b[0] != 0
+		switch typ {
+		case brNFCallIPTables:
+			l.CallIPTables = on
+		case brNFCallIP6Tables:
+			l.CallIP6Tables = on
+		}
+		return nil
+	})
 }
 
 // Addresses returns the addresses of all interfaces, in the kernel's order.

@@ -44,6 +44,8 @@ const (
 	ipsetFlagWithSkbInfo  = 1 << 6
 
 	ipsetErrExist = unix.Errno(4103) // IPSET_ERR_EXIST: the element is (not) in the set
+	ipsetErrRange = unix.Errno(4352) // IPSET_ERR_BITMAP_RANGE: it cannot be in the bitmap
+	ipsetErrElem  = unix.Errno(4353) // IPSET_ERR_HASH_ELEM: it cannot be in the hash (0.0.0.0)
 )
 
 const maxSetName = 32 // IPSET_MAXNAMELEN
@@ -235,7 +237,7 @@ func (r *Reader) IPSetTest(ctx context.Context, name string, family skb.Family, 
 	}
 	body = attribute(body, ipsetAttrData|unix.NLA_F_NESTED, data)
 	err = r.do(ctx, unix.NFNL_SUBSYS_IPSET, ipsetCmdTest, body, nil)
-	if errors.Is(err, ipsetErrExist) {
+	if errors.Is(err, ipsetErrExist) || errors.Is(err, ipsetErrRange) || errors.Is(err, ipsetErrElem) {
 		return false, nil
 	}
 	if err != nil {
