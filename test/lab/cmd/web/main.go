@@ -1,0 +1,102 @@
+// Command web is the lab's server: it tells every client which pod and node answered, the address the client came
+// from, and the address it was accepted on, over HTTP and, on the same ports, over UDP (one datagram in, one out).
+//
+//	web [--listen ADDR:PORT[,ADDR:PORT...]]
+//
+// The pod's and node's names come from the environment (POD, NODE). An address may be empty (":8080") for all of both
+// families.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// answer is what every client gets.
+type answer struct {
+	Pod    string `json:"pod"`
+	Node   string `json:"node"`
+	Client string `json:"client"` // where the client's packets came from, ADDR:PORT
+	Server string `json:"server"` // where they were accepted, ADDR:PORT
+}
+
+func main() {
+	listen := flag.String("listen", ":8080", "addresses to listen on, TCP and UDP, separated by commas")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, strings.Split(*listen, ",")); err != nil {
+		fmt.Fprintln(os.Stderr, "web:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, addresses []string) error {
+	self := answer{Pod: os.Getenv("POD"), Node: os.Getenv("NODE")}
+	if self.Pod == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find own name: %w", err)
+		}
+		self.Pod = name
+	}
+	server := &http.Server{Handler: self, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 3*len(addresses))
+	for _, addr := range addresses {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- server.Serve(l) }()
+		conns, err := listenUDP(addr)
+		if err != nil {
+			return err
+		}
+		for _, c := range conns {
+			go func() { failed <- self.serveUDP(c) }()
+		}
+		fmt.Fprintln(os.Stderr, "listening on", addr)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return err
+	}
+}
+
+// ServeHTTP answers one request on any path and closes the connection: a connection is one question.
+func (self answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	self.Client = plain(r.RemoteAddr)
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		self.Server = plain(addr.String())
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Connection", "close")
+	if err := json.NewEncoder(w).Encode(self); err != nil {
+		fmt.Fprintln(os.Stderr, "answer", self.Client, "failed:", err)
+	}
+}
+
+// plain writes an IPv4 address that came through an IPv6 socket as IPv4.
+func plain(address string) string {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return address
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String()
+}
