@@ -36,6 +36,10 @@ func pickAddr(t skb.Tuple, r skb.NAT, zone uint16, f skb.Family) netip.Addr {
 			full = true
 		}
 		if !r.Persistent {
+			if !r.Source {
+				// The kernel writes into the tuple that it hashes: here stands the new destination already.
+				dst[i] = binary.NativeEndian.Uint32(out[4*i:])
+			}
 			j ^= dst[i]
 		}
 	}

@@ -1,0 +1,167 @@
+package nftables
+
+import (
+	"fmt"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+)
+
+// Bases of a payload offset (enum nft_payload_bases).
+const (
+	baseLink      = 0
+	baseNetwork   = 1
+	baseTransport = 2
+	baseInner     = 3
+	baseTunnel    = 4
+)
+
+// Payload loads bytes of the packet into a register, or writes them (net/netfilter/nft_payload.c).
+type Payload struct {
+	Base        uint32
+	Offset, Len uint32
+	// Register receives the bytes, or holds them when Set.
+	Register register
+	Set      bool
+	// ChecksumType, ChecksumOffset and ChecksumFlags tell which checksums a write corrects.
+	ChecksumType, ChecksumOffset, ChecksumFlags uint32
+}
+
+func decodePayload(b []byte, _ int) (Expr, error) {
+	t, err := attributes(b).find(8)
+	if err != nil {
+		return nil, err
+	}
+	x := &Payload{
+		Base: t.u32(2), Offset: t.u32(3), Len: t.u32(4), Set: t.has(5),
+		ChecksumType: t.u32(6), ChecksumOffset: t.u32(7), ChecksumFlags: t.u32(8),
+	}
+	at := 1
+	if x.Set {
+		at = 5
+	}
+	if x.Register, err = parseRegister(t.u32(at)); err != nil {
+		return nil, err
+	}
+	if x.Len < 1 || x.Len > maxKeyLength || x.Offset > 1<<16 {
+		return nil, fmt.Errorf("%w: %d bytes at %d", ErrMalformed, x.Len, x.Offset)
+	}
+	return x, nil
+}
+
+// Name returns payload.
+func (x *Payload) Name() string { return "payload" }
+
+func (x *Payload) effect() bool { return x.Set }
+
+func (x *Payload) eval(st *state) (bool, error) {
+	if x.Set {
+		return x.write(st)
+	}
+	var v, k []byte
+	ok := true
+	from := x.source(st.p.Proto(), st.p.Family)
+	switch x.Base {
+	case baseLink:
+		// Packets of this process have no link header yet; others had an Ethernet header, whose addresses are not known.
+		if st.p.In == "" && (st.p.Hook == skb.Output || st.p.Hook == skb.Postrouting) {
+			return false, nil
+		}
+		v, k = make([]byte, x.Len), make([]byte, x.Len)
+	case baseNetwork:
+		v, k, ok = st.p.Network(int(x.Offset), int(x.Len))
+		from.inPacket, from.base, from.offset = true, x.Base, x.Offset
+	case baseTransport:
+		if notFirst, decided := fragment(st.p); decided && notFirst {
+			return false, nil
+		} else if !decided && st.depends("the packet is a later fragment") {
+			return false, nil
+		}
+		if st.stopped {
+			return false, nil
+		}
+		v, k, ok = st.p.Transport(int(x.Offset), int(x.Len))
+		from.inPacket, from.base, from.offset = true, x.Base, x.Offset
+	case baseInner:
+		if st.p.Proto() != skb.TCP && st.p.Proto() != skb.UDP {
+			return false, nil
+		}
+		v, k = make([]byte, x.Len), make([]byte, x.Len)
+	default:
+		v, k = make([]byte, x.Len), make([]byte, x.Len)
+	}
+	if !ok {
+		return false, nil
+	}
+	st.regs.store(x.Register, value{v, k}, from)
+	return true, nil
+}
+
+// fragment tells whether a packet is a fragment other than the first; decided is false when its bytes do not say.
+func fragment(p *skb.Packet) (notFirst, decided bool) {
+	if p.Family != skb.IPv4 {
+		return false, true
+	}
+	v, k, _ := p.Network(6, 2)
+	if (v[0]&k[0]&0x1f)|(v[1]&k[1]) != 0 {
+		return true, true
+	}
+	return false, k[0]&0x1f == 0x1f && k[1] == 0xff
+}
+
+// write stores a register's bytes in the packet.
+func (x *Payload) write(st *state) (bool, error) {
+	v := st.regs.load(x.Register, int(x.Len))
+	off := int(x.Offset)
+	switch x.Base {
+	case baseNetwork:
+	case baseTransport:
+		if notFirst, decided := fragment(st.p); decided && notFirst {
+			return false, nil
+		}
+		off += st.p.TransportOffset()
+	default:
+		// Link and inner headers are not modelled: what was written cannot be seen by what is.
+		st.act("%s set", x.label(st.p.Proto(), st.p.Family))
+		return true, nil
+	}
+	if st.p.SetNetwork(off, v.b) {
+		for i, k := range v.known {
+			if k != 0xff {
+				st.p.Forget(off+i, 1)
+			}
+		}
+	}
+	st.act("%s set %s", x.label(st.p.Proto(), st.p.Family), hexOrNumber(v.b))
+	return true, nil
+}
+
+// source names the field.
+func (x *Payload) source(proto uint8, f skb.Family) source {
+	if h, field := findField(x.Base, x.Offset*8, x.Len*8, proto, f); field != nil {
+		return source{label: h.name + " " + field.name, typ: field.typ}
+	}
+	switch x.Base {
+	case baseLink:
+		return source{label: "the link layer header"}
+	case baseInner, baseTunnel:
+		return source{label: "the payload"}
+	}
+	return source{label: rawText(x.Base, x.Offset*8, x.Len*8)}
+}
+
+func (x *Payload) label(proto uint8, f skb.Family) string { return x.source(proto, f).label }
+
+// baseNames is a base as nft prints it in a raw payload expression.
+func baseNames(base uint32) string {
+	switch base {
+	case baseLink:
+		return "ll"
+	case baseNetwork:
+		return "nh"
+	case baseTransport:
+		return "th"
+	case baseInner:
+		return "ih"
+	}
+	return fmt.Sprint(base)
+}

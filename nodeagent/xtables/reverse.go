@@ -1,0 +1,74 @@
+package xtables
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+)
+
+// Flags of struct xt_rpfilter_info.
+const (
+	rpLoose       = 1
+	rpValidMark   = 2
+	rpAcceptLocal = 4
+	rpInvert      = 8
+)
+
+// matchRPFilter is rpfilter_mt (net/ipv4/netfilter/ipt_rpfilter.c, net/ipv6/netfilter/ip6t_rpfilter.c): would a packet
+// back to the source leave by the interface that this one came in by?
+func matchRPFilter(c *call) (bool, error) {
+	flags := c.info[0]
+	invert := flags&rpInvert != 0
+	ok, err := c.reversePath(flags)
+	return err == nil && ok != invert, err
+}
+
+func (c *call) reversePath(flags uint8) (bool, error) {
+	l, found, err := c.link(c.p.In)
+	if err != nil {
+		return false, err
+	}
+	if found && l.Loopback() || c.p.PktType == skb.PacketLoopback {
+		return true, nil
+	}
+	src, dst := c.p.Src(), c.p.Dst()
+	if c.family == skb.IPv4 {
+		if src.IsUnspecified() && (dst == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || dst.IsLinkLocalMulticast()) {
+			return true, nil
+		}
+	} else if src.IsLinkLocalUnicast() || src.IsLinkLocalMulticast() || src.IsMulticast() || src.IsUnspecified() {
+		// rpfilter_addr_linklocal, and the source of duplicate address detection.
+		return !src.IsMulticast(), nil
+	}
+	q := node.RouteQuery{Dst: src}
+	if flags&rpValidMark != 0 {
+		q.Mark = c.p.Mark
+	}
+	if c.family == skb.IPv6 && flags&rpLoose == 0 {
+		q.Out = c.p.In
+	}
+	r, err := c.env.Route(c.ctx, q)
+	var refused *node.RouteError
+	if errors.As(err, &refused) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if r.Type != node.RouteUnicast && !(r.Type == node.RouteLocal && flags&rpAcceptLocal != 0) {
+		return false, nil
+	}
+	if r.Out != "" {
+		c.explain("the route back to %s is by %s", src, r.Out)
+	}
+	return flags&rpLoose != 0 || r.Out == c.p.In, nil
+}
+
+func textRPFilter(w *writer, info []byte) {
+	w.flag(info[0]&rpLoose != 0, "--loose")
+	w.flag(info[0]&rpValidMark != 0, "--validmark")
+	w.flag(info[0]&rpAcceptLocal != 0, "--accept-local")
+	w.flag(info[0]&rpInvert != 0, "--invert")
+}
