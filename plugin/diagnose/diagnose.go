@@ -1,0 +1,133 @@
+// Package diagnose compares three sources: what the API asks for (intent), what each node's kernel will do with the next
+// connection (the walks), and what it is doing now (the flows). What differs becomes a finding with a stable ID, a sentence,
+// its evidence and a next step.
+//
+// It is pure. One file holds one family of checks; the catalogue holds every kind of finding.
+package diagnose
+
+import (
+	"slices"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
+)
+
+// Result is how one comparison, or all of them, came out.
+type Result string
+
+// The results.
+const (
+	OK      Result = "ok"
+	Differs Result = "differs"
+	// Unknown: the state could not be read or evaluated in full.
+	Unknown Result = "unknown"
+)
+
+// Comparison is one walk held against the intent and the flows.
+type Comparison struct {
+	Node string
+	Walk *survey.Walk
+	// Expect is the expectation that the kernel's answer was held against: the intent, or the alternative that fits.
+	Expect intent.Expectation
+	// Kernel are the endpoints that the kernel translates to.
+	Kernel []KernelShare
+	// Flows counts the node's live flows of the access path.
+	Flows int
+	// Result sums it up, and Kinds are the kinds of the findings behind it.
+	Result Result
+	Kinds  []Kind
+}
+
+// Report is everything that was compared and found.
+type Report struct {
+	Comparisons []Comparison
+	Findings    []Finding
+}
+
+// Compare holds every walk of every node against the intent.
+func Compare(m *intent.Model, nodes []*survey.Node) Report {
+	var (
+		l   ledger
+		out Report
+	)
+	checkAPI(m, &l)
+	for _, n := range nodes {
+		checkFlows(m, n, &l)
+		for i := range n.Walks {
+			out.Comparisons = append(out.Comparisons, compareWalk(m, n, &n.Walks[i], &l))
+		}
+	}
+	out.Findings = l.sorted()
+	return out
+}
+
+// compareWalk judges one walk. Where configuration that the API does not show decides, any alternative that fits is right.
+func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Comparison {
+	c := Comparison{Node: n.Name, Walk: w, Expect: w.Expect, Result: OK, Flows: len(n.FlowsOf(w.Path))}
+	place := Place{Path: w.Path, Client: w.Client.Kind}
+	if w.Error != nil || w.Trace == nil {
+		c.Result = Unknown
+		d := walkFailed(w)
+		c.note(d.kind)
+		l.add(n.Name, d, place)
+		return c
+	}
+	v := viewOf(w)
+	c.Kernel = v.shares
+	drafts := judge(m, n, w, v, w.Expect)
+	for _, alt := range w.Expect.Alternatives {
+		if len(drafts) == 0 {
+			break
+		}
+		if d := judge(m, n, w, v, alt); len(d) == 0 {
+			drafts, c.Expect = nil, alt
+		}
+	}
+	if len(v.unknown) > 0 {
+		c.Result = Unknown
+	}
+	for _, d := range drafts {
+		l.add(n.Name, d, place)
+		c.note(d.kind)
+		if d.kind.ID != Undetermined.ID && d.kind.Severity.AtLeast(Warning) && d.kind.ID != NoLocalEndpoints.ID {
+			c.Result = Differs
+		}
+	}
+	return c
+}
+
+func (c *Comparison) note(k Kind) {
+	if !slices.Contains(c.Kinds, k) {
+		c.Kinds = append(c.Kinds, k)
+	}
+}
+
+// Worst is the severity of the worst finding; empty without findings.
+func (r Report) Worst() Severity {
+	var worst Severity
+	for _, f := range r.Findings {
+		if !worst.AtLeast(f.Severity) || worst == "" {
+			worst = f.Severity
+		}
+	}
+	return worst
+}
+
+// Incomplete reports whether some walk could not be evaluated in full.
+func (r Report) Incomplete() bool {
+	return slices.ContainsFunc(r.Comparisons, func(c Comparison) bool { return c.Result == Unknown })
+}
+
+// Overall is the result of all comparisons: differs beats unknown beats ok.
+func (r Report) Overall() Result {
+	out := OK
+	for _, c := range r.Comparisons {
+		if c.Result == Differs {
+			return Differs
+		}
+		if c.Result == Unknown {
+			out = Unknown
+		}
+	}
+	return out
+}

@@ -1,0 +1,121 @@
+package diagnose
+
+import (
+	"fmt"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
+)
+
+// checkEndpoints compares the endpoints that ought to be used with those that are, and their shares.
+func checkEndpoints(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+	out := checkUnexpected(m, n, w, v, e)
+	if keptByAffinity(v, e) {
+		return out
+	}
+	want := e.Endpoints()
+	if len(v.shares) > 0 && len(v.unknown) == 0 { // without any share, the plain outcomes say it all
+		for _, s := range e.Shares {
+			if v.share(s.Endpoint.Address) == nil {
+				out = append(out, draft{
+					kind:    EndpointMissing,
+					subject: s.Endpoint.Address.String(),
+					sentence: fmt.Sprintf("no connection goes to endpoint %s, which is %s in the API",
+						endpointName(s.Endpoint), s.Endpoint.State()),
+					evidence: forks(w.Trace),
+				})
+			}
+		}
+	}
+	if len(out) == 0 && len(v.plain) == 0 && len(v.unknown) == 0 && len(v.shares) == len(want) {
+		out = append(out, checkEven(n, w, v)...)
+	}
+	return out
+}
+
+// keptByAffinity reports whether the walk shows a client that session affinity keeps with one right endpoint.
+func keptByAffinity(v view, e intent.Expectation) bool {
+	return e.Sticky && len(v.plain) == 0 && len(v.shares) == 1 && slices.Contains(e.Endpoints(), v.shares[0].Endpoint)
+}
+
+// checkUnexpected reports translations to addresses that the client ought not to be sent to.
+func checkUnexpected(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+	var out []draft
+	want := e.Endpoints()
+	for _, s := range v.shares {
+		if slices.Contains(want, s.Endpoint) {
+			continue
+		}
+		share := ""
+		if s.Probability != nil && s.Probability.Cmp(big.NewRat(1, 1)) != 0 {
+			share = Fraction(s.Probability) + " of "
+		}
+		d := draft{subject: s.Endpoint.String(), evidence: rulesTo(w, s.Endpoint)}
+		if ep, ok := known(m, w.Path, s.Endpoint); ok {
+			d.kind = EndpointNotEligible
+			d.sentence = fmt.Sprintf("%sconnections go to endpoint %s, which is %s and should not be used there%s",
+				share, endpointName(ep), ep.State(), because(e.Why))
+		} else {
+			d.kind = EndpointNotInAPI
+			d.sentence = fmt.Sprintf("%sconnections go to %s, which is no endpoint of the Service in the API", share, s.Endpoint)
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// checkEven compares the shares of the right endpoints with each other.
+func checkEven(n *survey.Node, w *survey.Walk, v view) []draft {
+	for _, s := range v.shares {
+		if s.Probability == nil {
+			return nil // a condition decides about it; no statement
+		}
+	}
+	if Even(v.shares) {
+		return nil
+	}
+	parts := make([]string, 0, len(v.shares))
+	for _, s := range v.shares {
+		parts = append(parts, s.Endpoint.String()+" gets "+Fraction(s.Probability))
+	}
+	slices.Sort(parts)
+	if len(parts) > 6 {
+		parts = append(parts[:6], "…")
+	}
+	return []draft{{
+		kind:     UnevenProbability,
+		sentence: fmt.Sprintf("the endpoints do not get equal shares: %s", strings.Join(parts, ", ")),
+		evidence: forks(w.Trace),
+	}}
+}
+
+// rulesTo are the last rules of the branches to one destination.
+func rulesTo(w *survey.Walk, to netip.AddrPort) []string {
+	var out []string
+	for i := range w.Trace.Outcomes {
+		o := &w.Trace.Outcomes[i]
+		if o.Destination != to {
+			continue
+		}
+		for _, k := range o.Path {
+			if h := hopAt(w.Trace, k); h != nil && h.Rule != nil && strings.Contains(h.Action, "dnat") {
+				out = append(out, hopText(h))
+			}
+		}
+		if len(out) == 0 {
+			out = lastRule(w.Trace, o)
+		}
+	}
+	return out
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
+}

@@ -1,0 +1,94 @@
+package diagnose
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+)
+
+// Finding is a named difference or fault, with what proves it and what to do.
+type Finding struct {
+	Kind
+	// Severity may differ from the kind's where the kind says so.
+	Severity Severity
+	// Nodes are where it was found, in the order of the walks; none when it is the API's.
+	Nodes []string
+	// Subject is what it is about: an endpoint, a flow; it keeps findings of one kind apart.
+	Subject string
+	// Sentence says it in plain words.
+	Sentence string
+	// Places are the access paths and clients it was seen with.
+	Places []Place
+	// Evidence are the rules, flows and conditions that prove it.
+	Evidence []string
+}
+
+// Place is an access path as used by a kind of client.
+type Place struct {
+	Path   intent.AccessPath
+	Client intent.ClientKind
+}
+
+// draft is a finding of one walk, before findings of the same kind and subject are made one.
+type draft struct {
+	kind     Kind
+	severity Severity
+	subject  string
+	sentence string
+	evidence []string
+}
+
+// ledger collects drafts into findings.
+type ledger struct {
+	findings []*Finding
+	at       map[string]*Finding
+}
+
+// add records a draft; findings of the same kind and subject become one, with several nodes and places.
+func (l *ledger) add(node string, d draft, places ...Place) *Finding {
+	key := d.kind.ID + "\x00" + d.subject
+	if l.at == nil {
+		l.at = map[string]*Finding{}
+	}
+	f := l.at[key]
+	if f == nil {
+		f = &Finding{Kind: d.kind, Severity: cmp.Or(d.severity, d.kind.Severity), Subject: d.subject, Sentence: d.sentence}
+		l.at[key] = f
+		l.findings = append(l.findings, f)
+	}
+	if node != "" && !slices.Contains(f.Nodes, node) {
+		f.Nodes = append(f.Nodes, node)
+	}
+	for _, p := range places {
+		if !slices.Contains(f.Places, p) {
+			f.Places = append(f.Places, p)
+		}
+	}
+	for _, e := range d.evidence {
+		if !slices.Contains(f.Evidence, e) && len(f.Evidence) < maxEvidence {
+			f.Evidence = append(f.Evidence, e)
+		}
+	}
+	return f
+}
+
+// maxEvidence bounds the evidence of one finding: it is a proof, not a dump.
+const maxEvidence = 8
+
+// sorted returns the findings, worst first, then by kind and subject.
+func (l *ledger) sorted() []Finding {
+	order := map[string]int{}
+	for i, k := range Catalogue() {
+		order[k.ID] = i
+	}
+	out := make([]Finding, 0, len(l.findings))
+	for _, f := range l.findings {
+		out = append(out, *f)
+	}
+	slices.SortStableFunc(out, func(a, b Finding) int {
+		return cmp.Or(b.Severity.rank()-a.Severity.rank(), order[a.ID]-order[b.ID], strings.Compare(a.Subject, b.Subject))
+	})
+	return out
+}

@@ -1,0 +1,67 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
+)
+
+// judge lists how a walk differs from an expectation; nothing means that they agree.
+func judge(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+	out := undetermined(w, v)
+	switch e.Fate {
+	case intent.Translated:
+		out = append(out, checkPlain(n, w, v, e)...)
+		out = append(out, checkEndpoints(m, n, w, v, e)...)
+		out = append(out, checkStopped(n, w, v, e)...)
+		out = append(out, checkMasquerade(n, w, v, e)...)
+	case intent.Rejected:
+		out = append(out, checkUnexpected(m, n, w, v, e)...)
+		out = append(out, checkRejected(n, w, v)...)
+	case intent.Dropped:
+		out = append(out, checkUnexpected(m, n, w, v, e)...)
+		out = append(out, checkDropped(n, w, v)...)
+		if w.Path.Kind == intent.ClusterIP && len(out) == 0 {
+			out = append(out, draft{
+				kind:     NoLocalEndpoints,
+				sentence: "connections to the ClusterIP are dropped: internalTrafficPolicy is Local, and no usable endpoint runs on the node",
+			})
+		}
+	case intent.Untouched:
+		out = append(out, checkUntouched(n, w, v, e)...)
+	}
+	return out
+}
+
+// portion says how much of the connections an outcome takes, at the start of a sentence.
+func portion(o *trace.Outcome) string {
+	switch {
+	case o.Probability == nil:
+		return "some connections"
+	case o.Probability.String() == "1":
+		return "connections"
+	default:
+		return "a part of the connections (" + Fraction(o.Probability.Rat()) + ")"
+	}
+}
+
+// known finds an endpoint of the port by its address, whatever its state.
+func known(m *intent.Model, p intent.AccessPath, a netip.AddrPort) (intent.Endpoint, bool) {
+	for _, e := range m.Ports[p.PortIndex].Endpoints {
+		if e.Address == a {
+			return e, true
+		}
+	}
+	return intent.Endpoint{}, false
+}
+
+// endpointName is the address with its pod, if it has one.
+func endpointName(e intent.Endpoint) string {
+	if e.Pod == "" {
+		return e.Address.String()
+	}
+	return fmt.Sprintf("%s (pod %s)", e.Address, e.Pod)
+}

@@ -1,0 +1,99 @@
+// Package launchtest stands in for a cluster that runs agents, so that everything from the creation of the pods to the
+// conversation can be tested without one.
+package launchtest
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
+)
+
+// Agent is a node's agent whose answers are given.
+type Agent struct {
+	Kernel   string
+	Describe wire.DescribeAnswer
+	// Walk answers a walk; nil answers with a trace without outcomes.
+	Walk func(wire.WalkRequest) (*trace.Trace, *wire.Error)
+	// Flows answers every request for flows of its protocol.
+	Flows []wire.Flow
+	// Version is the wire version it claims; 0 is the right one.
+	Version int
+	// Silent agents read and never answer.
+	Silent bool
+}
+
+// Serve speaks package wire until r ends. As the real agent, it says Hello when the first request has come.
+func (a *Agent) Serve(r io.Reader, w io.Writer) error {
+	for first := true; ; first = false {
+		var req wire.Request
+		if err := wire.Read(r, &req); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if a.Silent {
+			continue
+		}
+		if first {
+			v := a.Version
+			if v == 0 {
+				v = wire.Version
+			}
+			if err := wire.Write(w, wire.Hello{Version: v, Build: "test", Kernel: a.Kernel}); err != nil {
+				return err
+			}
+		}
+		if err := wire.Write(w, a.answer(req)); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *Agent) answer(req wire.Request) wire.Answer {
+	ans := wire.Answer{ID: req.ID, Micros: 100}
+	switch {
+	case req.Describe != nil:
+		d := a.Describe
+		ans.Describe = &d
+	case req.Walk != nil && a.Walk != nil:
+		ans.Walk, ans.Error = a.Walk(*req.Walk)
+	case req.Walk != nil:
+		ans.Walk = trace.New(trace.Packet{Protocol: req.Walk.Protocol, Source: req.Walk.Source, Destination: req.Walk.Destination, In: req.Walk.In})
+	case req.Flows != nil:
+		f := wire.FlowsAnswer{}
+		for _, flow := range a.Flows {
+			if flow.Protocol == req.Flows.Protocol {
+				f.Flows = append(f.Flows, flow)
+			}
+		}
+		f.Total = len(f.Flows)
+		ans.Flows = &f
+	default:
+		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
+	}
+	return ans
+}
+
+// Attach connects the streams with the agent on the pod's node, as launch.Attacher asks for.
+func (c *Cluster) Attach(ctx context.Context, namespace, pod string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if c.AttachError != nil {
+		return c.AttachError
+	}
+	node := c.nodeOf(namespace, pod)
+	agent := c.Agents[node]
+	if agent == nil {
+		return errors.New("no agent on node " + node)
+	}
+	done := make(chan error, 1)
+	go func() { done <- agent.Serve(stdin, stdout) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,122 @@
+package render
+
+import (
+	"slices"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+)
+
+// NewServiceTrace turns an answer into the versioned model. Lists are never null.
+func NewServiceTrace(a *Answer) *ServiceTrace {
+	out := &ServiceTrace{
+		APIVersion: trace.APIVersion, Kind: Kind,
+		Result:      string(a.Report.Overall()),
+		Service:     serviceOf(a.Model),
+		Endpoints:   []Endpoint{},
+		Nodes:       []Node{},
+		AccessPaths: []AccessPath{},
+		Walks:       []Walk{},
+		Findings:    []Finding{},
+		NotTraced:   []NotTraced{},
+	}
+	for _, p := range a.Model.Ports {
+		for _, e := range p.Endpoints {
+			out.Endpoints = append(out.Endpoints, Endpoint{
+				Address: e.Address, PortName: p.Name, Protocol: p.Protocol, Pod: e.Pod, Node: e.Node, Zone: e.Zone,
+				Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating, Slice: e.Slice,
+			})
+		}
+	}
+	for _, n := range a.Nodes {
+		out.Nodes = append(out.Nodes, Node{
+			Name: n.Name, Zone: n.Zone, Kubelet: n.Kubelet, Kernel: n.Hello.Kernel, Agent: n.Hello.Build,
+			Dataplanes:     append([]wire.Dataplane{}, n.Describe.Dataplanes...),
+			ConntrackCount: n.Describe.ConntrackCount, ConntrackMax: n.Describe.ConntrackMax,
+			Flows: append([]wire.Flow{}, n.Flows...), FlowTotal: n.FlowTotal, FlowsError: n.FlowsError, AgentMicros: n.Micros,
+		})
+	}
+	for _, p := range a.Model.Paths {
+		ap := AccessPath{Kind: string(p.Kind), Family: string(p.Family), Protocol: p.Protocol, Address: p.Address, Port: p.Port, PortName: a.Model.Ports[p.PortIndex].Name}
+		if p.Proxied {
+			ap.IPMode = "Proxy"
+		}
+		out.AccessPaths = append(out.AccessPaths, ap)
+	}
+	for i := range a.Report.Comparisons {
+		out.Walks = append(out.Walks, walkOf(a.Model, &a.Report.Comparisons[i]))
+	}
+	for i := range a.Report.Findings {
+		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
+	}
+	for _, s := range a.Skipped {
+		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Reason: s.Why})
+	}
+	return out
+}
+
+func serviceOf(m *intent.Model) Service {
+	out := Service{
+		Namespace: m.Namespace, Name: m.Name, Type: string(m.Type), ClusterIPs: m.ClusterIPs, Ports: []ServicePort{},
+		InternalTrafficPolicy: policy(m.InternalLocal), ExternalTrafficPolicy: policy(m.ExternalLocal),
+		SessionAffinitySeconds: int64(m.Affinity.Seconds()), Notes: m.Notes,
+	}
+	for _, r := range m.SourceRanges {
+		out.LoadBalancerSourceRanges = append(out.LoadBalancerSourceRanges, r.String())
+	}
+	for _, p := range m.Ports {
+		out.Ports = append(out.Ports, ServicePort{Name: p.Name, Protocol: p.Protocol, Family: string(p.Family), Port: p.Port, TargetPort: p.Target, NodePort: p.NodePort})
+	}
+	return out
+}
+
+func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
+	w := c.Walk
+	out := Walk{
+		AccessPath: pathIndex(m, w.Path), Node: c.Node,
+		Client:      Client{Kind: string(w.Client.Kind), Address: w.Client.Source, Invented: w.Client.Invented},
+		Destination: w.Destination,
+		Expected:    Expected{Fate: string(c.Expect.Fate), Endpoints: []ExpectedEndpoint{}, Why: c.Expect.Why},
+		Kernel:      []KernelShare{}, Flows: c.Flows, Result: string(c.Result), Findings: []string{},
+		Trace: w.Trace, Error: w.Error,
+	}
+	if w.Client.Pod != "" {
+		out.Client.Pod = w.Client.PodNamespace + "/" + w.Client.Pod
+	}
+	for _, s := range c.Expect.Shares {
+		out.Expected.Endpoints = append(out.Expected.Endpoints, ExpectedEndpoint{Address: s.Endpoint.Address, Masquerade: string(s.Masquerade)})
+	}
+	for _, s := range c.Kernel {
+		k := KernelShare{Address: s.Endpoint, Masqueraded: s.Masqueraded, Stopped: s.Stopped}
+		if s.Probability != nil {
+			k.Probability = trace.ProbabilityOf(s.Probability)
+		}
+		out.Kernel = append(out.Kernel, k)
+	}
+	for _, k := range c.Kinds {
+		out.Findings = append(out.Findings, k.ID)
+	}
+	return out
+}
+
+func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
+	out := Finding{
+		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
+		Places: []Place{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+	}
+	for _, p := range f.Places {
+		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})
+	}
+	return out
+}
+
+func pathIndex(m *intent.Model, p intent.AccessPath) int { return slices.Index(m.Paths, p) }
+
+func policy(local bool) string {
+	if local {
+		return "Local"
+	}
+	return "Cluster"
+}
