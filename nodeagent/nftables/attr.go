@@ -40,11 +40,11 @@ func (a attributes) each(f func(typ uint16, data []byte) error) error {
 	return nil
 }
 
-// find returns the last attribute of each number up to limit; missing ones are nil.
+// find returns the last attribute of each number up to limit, which is below 24; missing ones are nil.
 func (a attributes) find(limit int) (table, error) {
-	t := make(table, limit+1)
+	var t table
 	err := a.each(func(typ uint16, data []byte) error {
-		if int(typ) < len(t) {
+		if int(typ) <= limit {
 			t[typ] = data
 		}
 		return nil
@@ -52,34 +52,34 @@ func (a attributes) find(limit int) (table, error) {
 	return t, err
 }
 
-// table is attributes by number.
-type table [][]byte
+// table is attributes by number. It is an array so that decoding a long chain makes no garbage of it.
+type table [24][]byte
 
-func (t table) has(i int) bool { return i < len(t) && t[i] != nil }
+func (t *table) has(i int) bool { return t[i] != nil }
 
 // u8, u16, u32 and u64 read numbers in network order; a missing or short attribute is 0.
-func (t table) u8(i int) uint8 {
+func (t *table) u8(i int) uint8 {
 	if t.has(i) && len(t[i]) >= 1 {
 		return t[i][0]
 	}
 	return 0
 }
 
-func (t table) u16(i int) uint16 {
+func (t *table) u16(i int) uint16 {
 	if t.has(i) && len(t[i]) >= 2 {
 		return binary.BigEndian.Uint16(t[i])
 	}
 	return 0
 }
 
-func (t table) u32(i int) uint32 {
+func (t *table) u32(i int) uint32 {
 	if t.has(i) && len(t[i]) >= 4 {
 		return binary.BigEndian.Uint32(t[i])
 	}
 	return 0
 }
 
-func (t table) u64(i int) uint64 {
+func (t *table) u64(i int) uint64 {
 	if t.has(i) && len(t[i]) >= 8 {
 		return binary.BigEndian.Uint64(t[i])
 	}
@@ -87,7 +87,7 @@ func (t table) u64(i int) uint64 {
 }
 
 // str reads a string, with or without its closing zero byte.
-func (t table) str(i int) string {
+func (t *table) str(i int) string {
 	if !t.has(i) {
 		return ""
 	}
@@ -105,9 +105,9 @@ func cString(b []byte) string {
 }
 
 // nested reads the attributes inside attribute i.
-func (t table) nested(i, limit int) (table, error) {
+func (t *table) nested(i, limit int) (table, error) {
 	if !t.has(i) {
-		return make(table, limit+1), nil
+		return table{}, nil
 	}
 	return attributes(t[i]).find(limit)
 }

@@ -186,7 +186,7 @@ func (x *Bitwise) masked(st *state, from source) source {
 		return out
 	}
 	if first, n, ok := bitRun(x.Mask); ok && from.inPacket && allZero(x.Xor) {
-		if h, f := findField(from.base, from.offset*8+first, n, st.p.Proto(), st.p.Family); f != nil {
+		if h, f := findField(uint32(from.base), uint32(from.offset)*8+first, n, st.p.Proto(), st.p.Family); f != nil {
 			return source{label: h.name + " " + f.name, typ: f.typ.shifted(first, n, len(x.Mask))}
 		}
 	}

@@ -12,6 +12,16 @@ func (r *Rule) UsesConntrack() bool { return usesConntrack(r.Exprs, nil) }
 // UsesConntrack is Rule.UsesConntrack with the iptables extensions looked into.
 func (e *Evaluator) UsesConntrack(r *Rule) bool { return usesConntrack(r.Exprs, e.Compat) }
 
+// UsesConntrack reports whether the object turns connection tracking on in its namespace, for its table's families, by
+// being there: no rule needs to name it.
+func (o *Object) UsesConntrack() bool {
+	switch o.Type {
+	case ObjectCtHelper, ObjectCtTimeout, ObjectCtExpect, ObjectConnlimit, ObjectSynproxy:
+		return true
+	}
+	return false
+}
+
 // ConntrackFamilies tells for which IP families a rule that uses connection tracking turns it on: those of its table, or
 // of its translation.
 func (r *Rule) ConntrackFamilies() (ipv4, ipv6 bool) {

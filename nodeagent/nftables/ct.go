@@ -228,13 +228,15 @@ func (x *Ct) readCount(c *skb.Conn) value {
 	return knownHost64(octets / packets)
 }
 
-// write sets mark, labels, zone or event mask. A packet without connection is left alone.
+// write sets mark, labels, zone or event mask. A packet without connection, or with
+// a template only, is left alone.
 func (x *Ct) write(st *state) (bool, error) {
 	p := st.p
+	tracked := p.Ct != nil && p.Ct.Status&skb.StatusTemplate == 0
 	switch x.Key {
 	case ctMark:
 		v := st.regs.load(x.Register, 4)
-		if p.Ct == nil {
+		if !tracked {
 			return true, nil
 		}
 		if !v.all() && !st.unknown("the value that the connection mark is set to") {
@@ -243,7 +245,7 @@ func (x *Ct) write(st *state) (bool, error) {
 		p.Ct.Mark = binary.NativeEndian.Uint32(v.b)
 		st.act("ct mark set 0x%x", p.Ct.Mark)
 	case ctLabels:
-		if p.Ct == nil {
+		if !tracked {
 			return true, nil
 		}
 		p.Ct.Labels = st.regs.load(x.Register, 16).b

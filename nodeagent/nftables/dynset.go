@@ -39,7 +39,7 @@ func decodeDynset(b []byte, depth int) (Expr, error) {
 	if x.Data, err = parseRegister(t.u32(5)); err != nil {
 		return nil, err
 	}
-	x.Exprs, err = decodeStateful(t, 7, 10, depth+1)
+	x.Exprs, err = decodeStateful(&t, 7, 10, depth+1)
 	return x, err
 }
 

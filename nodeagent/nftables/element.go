@@ -88,7 +88,7 @@ func DecodeElement(attrs []byte) (*Element, error) {
 	if t.has(attrElementExpiration) {
 		e.HasTimeout, e.TimeoutMillis, e.ExpiresMillis = true, t.u64(attrElementTimeout), t.u64(attrElementExpiration)
 	}
-	if e.Exprs, err = decodeStateful(t, attrElementExpr, attrElementExpressions, 1); err != nil {
+	if e.Exprs, err = decodeStateful(&t, attrElementExpr, attrElementExpressions, 1); err != nil {
 		return nil, fmt.Errorf("decoding an element's expressions: %w", err)
 	}
 	userdata(t[attrElementUserdata], func(typ uint8, value []byte) {

@@ -45,6 +45,7 @@ type Evaluator struct {
 	// Now is the time that rules with a clock are evaluated at; nil: such rules fork on a condition.
 	Now func() time.Time
 
+	scratch state
 	sets    map[setKey]*setState
 	objects map[objectKey]*Object
 	links   []node.Link
@@ -71,8 +72,11 @@ type state struct {
 // The kernel's register file outlives a rule, but rules that read a register which they did not write themselves are
 // refused (nft_reg_track, nft_validate_register_load), so each rule starts with a fresh one here.
 func (e *Evaluator) Eval(ctx context.Context, r *Rule, p *skb.Packet, ch *rule.Chooser) (rule.Result, error) {
-	st := &state{ctx: ctx, e: e, r: r, p: p, ch: ch}
-	st.regs.forget("a register that was not loaded")
+	st := &e.scratch
+	st.ctx, st.e, st.r, st.p, st.ch = ctx, e, r, p, ch
+	st.at, st.stopped, st.res, st.actions, st.says = 0, false, rule.Result{}, nil, nil
+	st.regs.known = [regBytes]byte{}
+	st.regs.from = [regWords]source{}
 	for i, x := range r.Exprs {
 		st.at = i
 		cont, err := x.eval(st)

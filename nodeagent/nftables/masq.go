@@ -20,7 +20,7 @@ func decodeMasq(b []byte, _ int) (Expr, error) {
 		return nil, err
 	}
 	x := &Masq{Flags: t.u32(1), HasPort: t.has(2), hasPortMax: t.has(3)}
-	x.PortMin, x.PortMax, err = registerPair(t, 2, 3)
+	x.PortMin, x.PortMax, err = registerPair(&t, 2, 3)
 	return x, err
 }
 

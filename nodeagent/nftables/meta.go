@@ -193,7 +193,7 @@ func (x *Meta) readLink(st *state, name string) (value, bool, error) {
 		return value{}, false, err
 	}
 	if !ok {
-		return unknown(16), true, nil
+		return unknown(x.key().len), true, nil
 	}
 	switch x.Key {
 	case metaIif, metaOif:

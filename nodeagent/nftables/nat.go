@@ -47,16 +47,16 @@ func decodeNAT(b []byte, _ int) (Expr, error) {
 	if t.u32(1) > 1 {
 		return nil, fmt.Errorf("%w: translation %d", ErrMalformed, t.u32(1))
 	}
-	x.AddrMin, x.AddrMax, err = registerPair(t, 3, 4)
+	x.AddrMin, x.AddrMax, err = registerPair(&t, 3, 4)
 	if err != nil {
 		return nil, err
 	}
-	x.PortMin, x.PortMax, err = registerPair(t, 5, 6)
+	x.PortMin, x.PortMax, err = registerPair(&t, 5, 6)
 	return x, err
 }
 
 // registerPair reads the registers of a range; a missing second one is the first.
-func registerPair(t table, first, second int) (a, b register, err error) {
+func registerPair(t *table, first, second int) (a, b register, err error) {
 	if a, err = parseRegister(t.u32(first)); err != nil {
 		return 0, 0, err
 	}

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// TestJhash compares with the kernel's jhash: the values were read from "meta mark set jhash … mod 4294967295 seed …" rules
-// (see TestConditionsMatchAsInTheKernel of package nft for the live comparison).
+// TestJhashOfEveryLength looks at the tail of a key; TestConditionsMatchAsInTheKernel of package nft compares with the kernel.
 func TestJhashOfEveryLength(t *testing.T) {
 	key := []byte("0123456789abcdefghijklmnopqrstuvwxyz")
 	seen := map[uint32]int{}

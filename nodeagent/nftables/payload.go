@@ -42,7 +42,7 @@ func decodePayload(b []byte, _ int) (Expr, error) {
 	if x.Register, err = parseRegister(t.u32(at)); err != nil {
 		return nil, err
 	}
-	if x.Len < 1 || x.Len > maxKeyLength || x.Offset > 1<<16 {
+	if x.Len < 1 || x.Len > maxKeyLength || x.Offset > 1<<15 {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrMalformed, x.Len, x.Offset)
 	}
 	return x, nil
@@ -69,7 +69,7 @@ func (x *Payload) eval(st *state) (bool, error) {
 		v, k = make([]byte, x.Len), make([]byte, x.Len)
 	case baseNetwork:
 		v, k, ok = st.p.Network(int(x.Offset), int(x.Len))
-		from.inPacket, from.base, from.offset = true, x.Base, x.Offset
+		from.inPacket, from.base, from.offset = true, uint16(x.Base), uint16(x.Offset)
 	case baseTransport:
 		if notFirst, decided := fragment(st.p); decided && notFirst {
 			return false, nil
@@ -80,7 +80,7 @@ func (x *Payload) eval(st *state) (bool, error) {
 			return false, nil
 		}
 		v, k, ok = st.p.Transport(int(x.Offset), int(x.Len))
-		from.inPacket, from.base, from.offset = true, x.Base, x.Offset
+		from.inPacket, from.base, from.offset = true, uint16(x.Base), uint16(x.Offset)
 	case baseInner:
 		if st.p.Proto() != skb.TCP && st.p.Proto() != skb.UDP {
 			return false, nil

@@ -20,7 +20,7 @@ func decodeRedir(b []byte, _ int) (Expr, error) {
 		return nil, err
 	}
 	x := &Redir{Flags: t.u32(3), HasPort: t.has(1), hasPortMax: t.has(2)}
-	x.PortMin, x.PortMax, err = registerPair(t, 1, 2)
+	x.PortMin, x.PortMax, err = registerPair(&t, 1, 2)
 	return x, err
 }
 

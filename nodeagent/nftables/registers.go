@@ -40,7 +40,7 @@ type source struct {
 	random bool
 	// base and offset are the place in the packet, when the bytes stand there unchanged.
 	inPacket     bool
-	base, offset uint32
+	base, offset uint16
 }
 
 // registers is the register file with a mask of known bits.
@@ -79,7 +79,7 @@ func (r *registers) store(at register, v value, from source) {
 	for w := range (n + 3) / 4 {
 		r.from[int(at)+w] = from
 		if from.inPacket {
-			r.from[int(at)+w].offset = from.offset + uint32(w)*4
+			r.from[int(at)+w].offset = from.offset + uint16(w)*4
 		}
 	}
 }

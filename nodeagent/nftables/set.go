@@ -114,10 +114,10 @@ func DecodeSet(attrs []byte) (*Set, error) {
 	if t.has(attrSetCount) {
 		s.Count = int64(t.u32(attrSetCount))
 	}
-	if err := s.decodeDesc(t); err != nil {
+	if err := s.decodeDesc(&t); err != nil {
 		return nil, fmt.Errorf("decoding set %s: %w", s.Name, err)
 	}
-	if s.Exprs, err = decodeStateful(t, attrSetExpr, attrSetExpressions, 1); err != nil {
+	if s.Exprs, err = decodeStateful(&t, attrSetExpr, attrSetExpressions, 1); err != nil {
 		return nil, fmt.Errorf("decoding the expressions of set %s: %w", s.Name, err)
 	}
 	userdata(t[attrSetUserdata], func(typ uint8, value []byte) {
@@ -133,7 +133,7 @@ func DecodeSet(attrs []byte) (*Set, error) {
 	return s, nil
 }
 
-func (s *Set) decodeDesc(t table) error {
+func (s *Set) decodeDesc(t *table) error {
 	d, err := t.nested(attrSetDesc, attrDescConcat)
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (s *Set) decodeDesc(t table) error {
 }
 
 // decodeStateful reads the expressions of a set, element or dynset: one, or a list.
-func decodeStateful(t table, one, list int, depth int) ([]Expr, error) {
+func decodeStateful(t *table, one, list int, depth int) ([]Expr, error) {
 	var out []Expr
 	add := func(b []byte) error {
 		if len(out) == 16 {

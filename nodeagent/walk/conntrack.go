@@ -79,14 +79,7 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 	default:
 		p.State = skb.CtNew
 	}
-	if p.Proto() == skb.TCP {
-		switch {
-		case reply && !seen:
-			p.SetTCPFlags(0x12, 0x17) // SYN and ACK
-		case reply || seen:
-			p.SetTCPFlags(0x10, 0x12) // ACK without SYN
-		}
-	}
+	describe(p, seen, reply)
 	says := fmt.Sprintf("of a known flow, %s", c.Orig)
 	if c.Reply != reverse(c.Orig) {
 		says += fmt.Sprintf(", translated: replies go %s -> %s", c.Reply.Src, c.Reply.Dst)
@@ -95,6 +88,40 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 		says = "a reply " + says
 	}
 	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "conntrack entry", Says: says})
+}
+
+// describe makes the packet's transport header that of a later packet of its flow, where one is due.
+func describe(p *skb.Packet, seen, reply bool) {
+	if !reply && !seen {
+		return
+	}
+	switch p.Proto() {
+	case skb.TCP:
+		if reply && !seen {
+			p.SetTCPFlags(0x12, 0x17) // SYN and ACK
+		} else {
+			p.SetTCPFlags(0x10, 0x12) // ACK without SYN
+		}
+	case skb.SCTP:
+		p.Forget(p.TransportOffset()+12, 20) // any chunk
+	}
+}
+
+// describeKnown does that before any rule sees the packet: rules before connection tracking look at flags too.
+func (w *walk) describeKnown(p *skb.Packet) error {
+	active, err := w.conntrackActive(p.Family)
+	t, known := tupleOf(p)
+	if err != nil || !active || !known {
+		return err
+	}
+	c, reply, err := w.ns.Lookup(w.ctx, t, 0)
+	if errors.Is(err, node.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		describe(p, c.Status&skb.StatusSeenReply != 0, reply)
+	}
+	return err
 }
 
 // tupleOf returns the packet's tuple; known is false when a part of it is not known.

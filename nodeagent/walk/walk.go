@@ -181,6 +181,9 @@ func (w *walk) begin() (*branch, error) {
 			return nil, err
 		}
 	}
+	if err := w.describeKnown(p); err != nil {
+		return nil, err
+	}
 	return &branch{p: p, prob: big.NewRat(1, 1)}, nil
 }
 

@@ -74,12 +74,11 @@ func (c *call) mayBeBridged() (bool, error) {
 	if c.family == skb.IPv6 {
 		sysctl = "net/bridge/bridge-nf-call-ip6tables"
 	}
-	v, err := c.env.Sysctl(c.ctx, sysctl)
+	// Its value does not matter: a bridge may switch the hooks on for itself. Without br_netfilter it is not there.
+	_, err = c.env.Sysctl(c.ctx, sysctl)
 	if errors.Is(err, node.ErrNotFound) {
-		return false, nil // br_netfilter is not loaded
+		return false, nil
 	}
-	// A bridge may switch it on for itself, which the sysctl does not show.
-	_ = v
 	return err == nil, err
 }
 

@@ -124,7 +124,7 @@ func (c *call) hmarkHash(flags uint32) (uint32, tri) {
 		if !tuplePort(proto, ct.Reply.Src).certain() {
 			known[2], known[3] = 0, 0
 		}
-	} else if typ, code, ok := c.p.ICMPType(); ok && icmpError(c.family, typ, code) {
+	} else if typ, _, ok := c.p.ICMPType(); ok && icmpError(c.family, typ) {
 		return 0, maybe // the packet inside counts
 	}
 	a, b := fold(src, c.info[0:16]), fold(dst, c.info[16:32])

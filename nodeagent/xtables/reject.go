@@ -53,7 +53,7 @@ func targetReject(c *call) (rule.Result, error) {
 		if c.decide(same(v, k, []byte{4}, []byte{4}), "the segment is a reset") {
 			return silent("a reset")
 		}
-	} else if typ, code, isICMP := c.p.ICMPType(); isICMP && icmpError(c.family, typ, code) {
+	} else if typ, _, isICMP := c.p.ICMPType(); isICMP && icmpError(c.family, typ) {
 		return silent("an ICMP error")
 	}
 	if c.p.PktType != skb.PacketHost && c.p.PktType != skb.PacketLoopback || c.p.Dst().IsMulticast() {
@@ -63,7 +63,7 @@ func targetReject(c *call) (rule.Result, error) {
 }
 
 // icmpError reports whether an ICMP type is an error message (icmp_pointers in net/ipv4/icmp.c; below 128 in ICMPv6).
-func icmpError(f skb.Family, typ, _ uint8) bool {
+func icmpError(f skb.Family, typ uint8) bool {
 	if f == skb.IPv6 {
 		return typ < 128 || typ == 137
 	}
@@ -75,11 +75,5 @@ func icmpError(f skb.Family, typ, _ uint8) bool {
 }
 
 func textReject(w *writer, info []byte) {
-	name := rejectName(w.family, info)
-	switch name {
-	case "icmp6-adm-prohibited", "icmp6-no-route", "icmp6-port-unreachable":
-	case "icmp6-addr-unreachable":
-		name = "icmp6-addr-unreachable"
-	}
-	w.word("--reject-with", name)
+	w.word("--reject-with", rejectName(w.family, info))
 }

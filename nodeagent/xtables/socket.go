@@ -44,7 +44,7 @@ func matchSocket(c *call) (bool, error) {
 	flags := socketFlags(c.rev, c.info)
 	proto := c.p.Proto()
 	if proto != skb.TCP && proto != skb.UDP {
-		if typ, code, ok := c.p.ICMPType(); ok && icmpError(c.family, typ, code) {
+		if typ, _, ok := c.p.ICMPType(); ok && icmpError(c.family, typ) {
 			return c.depends("the ICMP error is about a local socket's packet"), nil
 		}
 		return false, nil

@@ -35,7 +35,7 @@ func conditional(o *trace.Outcome)  { o.Conditions = []string{"limit 10/second i
 func notModelled(o *trace.Outcome)  { o.Unknown = []trace.Unknown{{What: "match bpf", Where: "rule 3"}} }
 func fromEndpoint(o *trace.Outcome) { o.Source = netip.MustParseAddrPort("10.244.1.2:40000") }
 
-// model is a Service with two ready endpoints, one that is not, and another beyond the node's zone or not.
+// model is a Service with endpoints on node n1; one that begins with ! is not ready.
 func model(eps ...string) *intent.Model {
 	m := &intent.Model{
 		Namespace: "shop", Name: "web", Type: corev1.ServiceTypeClusterIP, Selector: "app=web",

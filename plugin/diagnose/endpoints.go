@@ -12,8 +12,8 @@ import (
 )
 
 // checkEndpoints compares the endpoints that ought to be used with those that are, and their shares.
-func checkEndpoints(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
-	out := checkUnexpected(m, n, w, v, e)
+func checkEndpoints(m *intent.Model, w *survey.Walk, v view, e intent.Expectation) []draft {
+	out := checkUnexpected(m, w, v, e)
 	if keptByAffinity(v, e) {
 		return out
 	}
@@ -32,7 +32,7 @@ func checkEndpoints(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e i
 		}
 	}
 	if len(out) == 0 && len(v.plain) == 0 && len(v.unknown) == 0 && len(v.shares) == len(want) {
-		out = append(out, checkEven(n, w, v)...)
+		out = append(out, checkEven(w, v)...)
 	}
 	return out
 }
@@ -43,7 +43,7 @@ func keptByAffinity(v view, e intent.Expectation) bool {
 }
 
 // checkUnexpected reports translations to addresses that the client ought not to be sent to.
-func checkUnexpected(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+func checkUnexpected(m *intent.Model, w *survey.Walk, v view, e intent.Expectation) []draft {
 	var out []draft
 	want := e.Endpoints()
 	for _, s := range v.shares {
@@ -69,7 +69,7 @@ func checkUnexpected(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e 
 }
 
 // checkEven compares the shares of the right endpoints with each other.
-func checkEven(n *survey.Node, w *survey.Walk, v view) []draft {
+func checkEven(w *survey.Walk, v view) []draft {
 	for _, s := range v.shares {
 		if s.Probability == nil {
 			return nil // a condition decides about it; no statement

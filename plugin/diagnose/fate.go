@@ -39,7 +39,7 @@ func checkPlain(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []
 }
 
 // checkStopped reports connections that are translated rightly and then dropped or rejected on this node.
-func checkStopped(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+func checkStopped(w *survey.Walk, v view) []draft {
 	var out []draft
 	for _, i := range v.translated {
 		o := &w.Trace.Outcomes[i]
@@ -63,7 +63,7 @@ func checkStopped(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) 
 }
 
 // checkRejected reports packets to a Service without endpoints that nothing rejects.
-func checkRejected(n *survey.Node, w *survey.Walk, v view) []draft {
+func checkRejected(w *survey.Walk, v view) []draft {
 	var out []draft
 	for _, i := range v.plain {
 		o := &w.Trace.Outcomes[i]
@@ -85,7 +85,7 @@ func checkRejected(n *survey.Node, w *survey.Walk, v view) []draft {
 
 // checkDropped reports packets that a policy Local or a source range ought to stop and that go on untranslated. A reject
 // in place of the drop is no difference: the connection fails as it should.
-func checkDropped(n *survey.Node, w *survey.Walk, v view) []draft {
+func checkDropped(w *survey.Walk, v view) []draft {
 	var out []draft
 	for _, i := range v.plain {
 		o := &w.Trace.Outcomes[i]
@@ -102,7 +102,7 @@ func checkDropped(n *survey.Node, w *survey.Walk, v view) []draft {
 }
 
 // checkUntouched reports translations of packets that kube-proxy should leave alone.
-func checkUntouched(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+func checkUntouched(w *survey.Walk, v view, e intent.Expectation) []draft {
 	if len(v.shares) == 0 {
 		return nil
 	}

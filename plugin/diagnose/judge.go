@@ -15,15 +15,15 @@ func judge(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Exp
 	switch e.Fate {
 	case intent.Translated:
 		out = append(out, checkPlain(n, w, v, e)...)
-		out = append(out, checkEndpoints(m, n, w, v, e)...)
-		out = append(out, checkStopped(n, w, v, e)...)
-		out = append(out, checkMasquerade(n, w, v, e)...)
+		out = append(out, checkEndpoints(m, w, v, e)...)
+		out = append(out, checkStopped(w, v)...)
+		out = append(out, checkMasquerade(w, v, e)...)
 	case intent.Rejected:
-		out = append(out, checkUnexpected(m, n, w, v, e)...)
-		out = append(out, checkRejected(n, w, v)...)
+		out = append(out, checkUnexpected(m, w, v, e)...)
+		out = append(out, checkRejected(w, v)...)
 	case intent.Dropped:
-		out = append(out, checkUnexpected(m, n, w, v, e)...)
-		out = append(out, checkDropped(n, w, v)...)
+		out = append(out, checkUnexpected(m, w, v, e)...)
+		out = append(out, checkDropped(w, v)...)
 		if w.Path.Kind == intent.ClusterIP && len(out) == 0 {
 			out = append(out, draft{
 				kind:     NoLocalEndpoints,
@@ -31,7 +31,7 @@ func judge(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Exp
 			})
 		}
 	case intent.Untouched:
-		out = append(out, checkUntouched(n, w, v, e)...)
+		out = append(out, checkUntouched(w, v, e)...)
 	}
 	return out
 }

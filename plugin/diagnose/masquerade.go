@@ -10,7 +10,7 @@ import (
 
 // checkMasquerade compares the fate of the client's address with what the policy asks for. Packets that this node's own
 // stack takes never pass POSTROUTING, and the node's own packets have its address anyway.
-func checkMasquerade(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
+func checkMasquerade(w *survey.Walk, v view, e intent.Expectation) []draft {
 	if w.Client.Kind == intent.FromNode {
 		return nil
 	}

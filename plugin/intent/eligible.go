@@ -35,9 +35,8 @@ func (m *Model) eligibleOn(p Port, n Node) eligible {
 			out.localHow = "no endpoint on the node is ready, so those that still serve while terminating are used"
 		}
 	}
+	// Hints narrow only where something is left, and cluster falls back to terminating endpoints anywhere: it is empty only
+	// if no endpoint is usable at all.
 	out.any = len(out.cluster) > 0
-	for _, e := range eps {
-		out.any = out.any || e.usable() && (m.InternalLocal || m.ExternalLocal)
-	}
 	return out
 }

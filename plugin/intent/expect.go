@@ -70,8 +70,8 @@ func (e Expectation) Endpoints() []netip.AddrPort {
 	return Addresses(eps)
 }
 
-// Expect says what ought to happen to a new connection of the client to the access path, on the client's node in the
-// given mode. source is the client's address; for a client on the node itself, the address that the node would use.
+// Expect says what ought to happen to a new connection of the client to the access path, on the client's node n, whose
+// kube-proxy runs in the given mode.
 func (m *Model) Expect(path AccessPath, c Client, n Node, mode Mode) Expectation {
 	if m.OtherProxy != "" {
 		return Expectation{Fate: Untouched, Why: fmt.Sprintf("the label service.kubernetes.io/service-proxy-name=%s hands the Service to another proxy", m.OtherProxy)}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 )
 
 // TestUsesConntrack holds what the rules say about connection tracking against whether the kernel tracks an IPv4 packet.
@@ -27,6 +29,10 @@ func TestUsesConntrack(t *testing.T) {
 		{"redirect", "table ip t { chain c { type nat hook prerouting priority -100; redirect; }; }"},
 		{"connlimit in an element", "table ip t { set s { type ipv4_addr; flags dynamic; }; chain c { add @s { ip saddr ct count 5 }; }; }"},
 		{"limit in an element", "table ip t { set s { type ipv4_addr; flags dynamic; }; chain c { add @s { ip saddr limit rate 1/second }; }; }"},
+		{"a helper that no rule assigns", "table ip t { ct helper f { type \"ftp\" protocol tcp; }; }"},
+		{"a timeout policy that no rule assigns", "table ip t { ct timeout f { protocol tcp; policy = { established : 120 }; }; }"},
+		{"an expectation that no rule makes", "table ip t { ct expectation f { protocol tcp; dport 5; timeout 1h; size 5; }; }"},
+		{"objects that have nothing to do with it", "table ip t { counter c { }; quota q { 5 bytes }; limit l { rate 1/second }; }"},
 		{"a helper that a rule assigns", "table ip t { ct helper f { type \"ftp\" protocol tcp; }; chain c { ct helper set \"f\"; }; }"},
 	} {
 		ctx := newNamespace(t)
@@ -38,6 +44,17 @@ func TestUsesConntrack(t *testing.T) {
 				ipv4, _ := r.ConntrackFamilies()
 				uses = uses || r.UsesConntrack() && ipv4
 			}
+		}
+		objects, err := e.NFTObjects(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range objects {
+			o, err := nftables.DecodeObject(b.Attrs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			uses = uses || o.UsesConntrack()
 		}
 		packets[0].send(t)
 		text := strings.TrimSpace(run(t, "", "cat", "/proc/sys/net/netfilter/nf_conntrack_count"))

@@ -31,7 +31,7 @@ table inet u {
  chain base { comment "a chain"; type nat hook postrouting priority srcnat + 5; policy drop; }
  chain plain { }
 }
-table netdev n { chain in { type filter hook ingress device lo priority 0; } }
+table netdev n { chain in { type filter hook ingress device lo priority 0; }; }
 `)
 	e := newEnv(t)
 	list, err := e.NFTTables(ctx)
@@ -103,6 +103,34 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	}
 }
 
+// TestAnExpiredElementIsNotFound asks for an element whose time is over, which the kernel has not collected yet.
+func TestAnExpiredElementIsNotFound(t *testing.T) {
+	ctx := newNamespace(t)
+	load(t, "table ip t { set s { type ipv4_addr; flags timeout; gc-interval 1h; elements = { 10.0.0.2 timeout 200ms, 10.0.0.3 timeout 1h }; }; chain c { ip daddr @s drop; }; }")
+	e := newEnv(t)
+	list := rules(t, ctx, e, node.NFTIPv4, "t", "c")
+	code := func(dst string) rule.Code {
+		ev := &nftables.Evaluator{Env: e}
+		branches, err := rule.Enumerate(10, func(ch *rule.Chooser) (rule.Result, error) {
+			return ev.Eval(ctx, list[0], newPacket(t, skb.TCP, "10.0.0.1:1", dst), ch)
+		})
+		if err != nil || len(branches) != 1 {
+			t.Fatalf("%d branches, %v", len(branches), err)
+		}
+		return branches[0].Value.Code
+	}
+	if got := code("10.0.0.2:1"); got != rule.Drop {
+		t.Errorf("before: %v", got)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if got := code("10.0.0.2:1"); got != rule.Continue {
+		t.Errorf("after: %v", got)
+	}
+	if got := code("10.0.0.3:1"); got != rule.Drop {
+		t.Errorf("another: %v", got)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestGenerationCountsCommits(t *testing.T) {
@@ -170,7 +198,7 @@ func TestALargeMapCostsOneLookup(t *testing.T) {
 
 // TestDumpsSurviveChanges reads while rules change.
 func TestDumpsSurviveChanges(t *testing.T) {
-	ctx := newNamespace(t)
+	newNamespace(t)
 	var script strings.Builder
 	script.WriteString("table ip t {\n")
 	for i := range 300 {
@@ -197,5 +225,4 @@ func TestDumpsSurviveChanges(t *testing.T) {
 			t.Fatalf("%d of 300 chains", n)
 		}
 	}
-	_ = ctx
 }

@@ -22,17 +22,19 @@ const (
 	elementListSet      = 2 // NFTA_SET_ELEM_LIST_SET
 	elementListElements = 3 // NFTA_SET_ELEM_LIST_ELEMENTS
 
-	listElement      = 1 // NFTA_LIST_ELEM
-	elementKey       = 1 // NFTA_SET_ELEM_KEY
-	elementFlags     = 3 // NFTA_SET_ELEM_FLAGS
-	elementCatchAll  = 2 // NFT_SET_ELEM_CATCHALL
-	dataValue        = 1 // NFTA_DATA_VALUE
-	objectTable      = 1 // NFTA_OBJ_TABLE
-	objectName       = 2 // NFTA_OBJ_NAME
-	objectType       = 3 // NFTA_OBJ_TYPE
-	getObject        = 19
-	errMalformedText = "a malformed netlink message"
+	listElement     = 1  // NFTA_LIST_ELEM
+	elementKey      = 1  // NFTA_SET_ELEM_KEY
+	elementFlags    = 3  // NFTA_SET_ELEM_FLAGS
+	elementCatchAll = 2  // NFT_SET_ELEM_CATCHALL
+	dataValue       = 1  // NFTA_DATA_VALUE
+	objectTable     = 1  // NFTA_OBJ_TABLE
+	objectName      = 2  // NFTA_OBJ_NAME
+	objectType      = 3  // NFTA_OBJ_TYPE
+	getObject       = 19 // NFT_MSG_GETOBJ
 )
+
+// errMalformed is an answer that no kernel gives.
+var errMalformed = errors.New("a malformed netlink message")
 
 // NFTSet returns one set's header.
 func (r *Reader) NFTSet(ctx context.Context, f node.NFTFamily, table, set string) ([]byte, error) {
@@ -110,15 +112,20 @@ func (r *Reader) NFTObject(ctx context.Context, f node.NFTFamily, table, name st
 	return o.Attrs, err
 }
 
+// NFTObjects returns the stateful objects of all tables: some of them turn connection tracking on without any rule.
+func (r *Reader) NFTObjects(ctx context.Context) ([]node.NFTObject, error) {
+	return r.objects(ctx, "nftables objects", getObject)
+}
+
 // each calls f for each attribute.
 func each(b []byte, f func(typ uint16, data []byte)) error {
 	for len(b) > 0 {
 		if len(b) < unix.SizeofNlAttr {
-			return errors.New(errMalformedText)
+			return errMalformed
 		}
 		n := int(binary.NativeEndian.Uint16(b))
 		if n < unix.SizeofNlAttr || n > len(b) {
-			return errors.New(errMalformedText)
+			return errMalformed
 		}
 		f(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n])
 		b = b[min((n+3)&^3, len(b)):]
