@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"runtime"
 	"time"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
@@ -18,17 +17,14 @@ func contextWithTimeout(ctx context.Context, d time.Duration) (context.Context, 
 	return context.WithTimeout(ctx, d)
 }
 
-// evaluate walks a packet through the live state of this process's network namespace.
+// evaluate walks a packet through the live state of this machine, from this process's network namespace on.
 func evaluate(ctx context.Context, s walk.Start) (*trace.Trace, error) {
-	// Sockets and /proc/thread-self belong to the thread's namespace.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	w := walk.Walker{Open: func(context.Context) (node.Namespace, func() error, error) {
-		ns, err := live.Open()
+	w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
+		n, err := live.OpenNode()
 		if err != nil {
-			return nil, nil, &node.ReadError{What: "the network namespace", Err: err}
+			return nil, nil, err
 		}
-		return ns, ns.Close, nil
+		return n, n.Close, nil
 	}}
 	return w.Walk(ctx, s)
 }

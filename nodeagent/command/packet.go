@@ -20,6 +20,7 @@ const packetTimeout = 2 * time.Minute
 type packetOptions struct {
 	from, to, proto, in, mark, output string
 	sport                             uint16
+	follow, inside                    bool
 }
 
 func packetCommand(s Streams) *cobra.Command {
@@ -67,6 +68,8 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
 	f.StringVar(&o.in, "in", "", "interface the packet arrives on")
 	f.Uint16Var(&o.sport, "sport", 0, "source port; not known when absent")
 	f.StringVar(&o.mark, "mark", "0", "packet mark")
+	f.BoolVar(&o.follow, "follow", false, "go on in the namespace at the other end of a veth pair, to the socket")
+	f.BoolVar(&o.inside, "inside", false, "start as a process in the namespace on this machine that has the source address")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	return cmd
 }
@@ -116,7 +119,10 @@ func (o packetOptions) start() (walk.Start, error) {
 	if err != nil {
 		return s, fmt.Errorf("--mark: %w", err)
 	}
-	s.Mark, s.In = uint32(mark), o.in
+	s.Mark, s.In, s.Follow, s.FromAddress = uint32(mark), o.in, o.follow, o.inside
+	if o.inside && o.in != "" {
+		return s, errors.New("--inside starts in a process: it takes no --in")
+	}
 	return s, nil
 }
 

@@ -45,8 +45,10 @@ type (
 var _ node.Namespace = (*Namespace)(nil)
 
 // Open opens the calling thread's network namespace. The caller closes it.
-func Open() (*Namespace, error) {
-	n := &Namespace{count: &nlsock.Counter{}}
+func Open() (*Namespace, error) { return open(&nlsock.Counter{}) }
+
+func open(count *nlsock.Counter) (*Namespace, error) {
+	n := &Namespace{count: count}
 	r, err := rtnl.New(n.count)
 	if err != nil {
 		return nil, err

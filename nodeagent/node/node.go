@@ -59,6 +59,10 @@ type Link struct {
 	HardwareAddr []byte
 	// CallIPTables and CallIP6Tables are a bridge's own nf_call_iptables and nf_call_ip6tables, Hairpin a port's hairpin mode.
 	CallIPTables, CallIP6Tables, Hairpin bool
+	// Peer is the index of a veth's other end, in the namespace that PeerNamespace tells by the number it has here: -1 for
+	// this namespace. Peer is 0 for other kinds.
+	Peer          int
+	PeerNamespace int32
 }
 
 // Up reports whether the interface is administratively up.
@@ -335,4 +339,19 @@ type Namespace interface {
 	Recents
 	IPSets
 	Sockets
+}
+
+// Home is the id of the namespace that a Node was opened in.
+const Home = ""
+
+// Node opens the network namespaces of one machine.
+type Node interface {
+	// Namespace returns the state of a namespace by the id that Peer or Hosting gave, and a name for people: "host" for
+	// Home.
+	Namespace(ctx context.Context, id string) (ns Namespace, label string, err error)
+	// Peer returns the namespace at the other end of a veth interface of namespace id, and the interface's name there. It
+	// returns ErrNotFound when no process and no name keeps that namespace, so that it cannot be opened.
+	Peer(ctx context.Context, id string, veth Link) (peer, name string, err error)
+	// Serves names the process that owns a socket of a namespace, as "pid 812 /server"; "" when none is found.
+	Serves(id string, inode uint64) string
 }

@@ -23,7 +23,23 @@ type branch struct {
 	route node.Route
 	// looped is true once the packet has come back by the loopback interface.
 	looped bool
+	// sent tells how the frame was addressed where the packet came from, when the walk has seen it.
+	sent addressing
+	// crossings counts the namespaces that the packet has come through.
+	crossings int
 }
+
+// addressing is to whom a frame was sent.
+type addressing uint8
+
+const (
+	// addressingUnknown: the walk started on the interface.
+	addressingUnknown addressing = iota
+	// toGateway: to the hardware address of a gateway.
+	toGateway
+	// toDestination: to that of the destination itself.
+	toDestination
+)
 
 type assumed struct {
 	what   rule.Assumption
@@ -46,11 +62,8 @@ func (b *branch) assume(a rule.Assumption) { b.assumed = &assumed{a, b.assumed} 
 
 // hop writes a step of the branch down. A step that stands already, from another branch, is not written again.
 func (w *walk) hop(b *branch, h trace.Hop) {
-	h.Node, h.Namespace = w.start.Node, w.start.Namespace
-	if h.Namespace == "" {
-		h.Namespace = "host"
-	}
-	key := h.Hook + "\x00" + h.Table + "\x00" + h.Chain + "\x00" + h.Action + "\x00" + h.Says
+	h.Node, h.Namespace = w.start.Node, w.label
+	key := h.Namespace + "\x00" + h.Hook + "\x00" + h.Table + "\x00" + h.Chain + "\x00" + h.Action + "\x00" + h.Says
 	if h.Rule != nil {
 		key += "\x00" + h.Rule.Text + "\x00" + string(rune(h.Rule.Handle))
 	}

@@ -104,6 +104,10 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 	switch {
 	case !onLink:
 		up(b)
+	case !translated && b.sent == toGateway:
+		up(b)
+	case !translated && b.sent == toDestination:
+		across(b)
 	case translated:
 		// br_nf_pre_routing_finish sends a translated frame to the endpoint's port when that is on the same bridge.
 		across(b)
@@ -166,7 +170,7 @@ func (w *walk) acrossBridge(b *branch, bridge node.Link, port string, calls bool
 				w.passBridge(b, bridge, skb.Postrouting, port, out, nil, func(b *branch) {
 					finish := func(b *branch) {
 						b.p.Out = cmpOr(out, bridge.Name)
-						w.egress(b, func(b *branch) { w.end(b, end{verdict: trace.Forwarded}) })
+						w.egress(b, w.leave)
 					}
 					if !calls {
 						finish(b)

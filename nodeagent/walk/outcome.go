@@ -23,7 +23,7 @@ type end struct {
 }
 
 // end records how a branch ends.
-func (w *walk) end(b *branch, e end) {
+func (w *journey) end(b *branch, e end) {
 	e.prob = b.prob
 	seen := map[string]bool{}
 	for a := b.assumed; a != nil; a = a.before {
@@ -69,7 +69,7 @@ func (e end) assumptionKey() string {
 }
 
 // finish joins ends that are alike, writes the outcomes, and drops hops that no outcome passes.
-func (w *walk) finish() {
+func (w *journey) finish() {
 	var order []string
 	groups := map[string][]end{}
 	for _, e := range w.ends {
@@ -171,7 +171,7 @@ func (e end) result() trace.Outcome {
 }
 
 // compact renumbers the hops so that only those on some outcome's path remain.
-func (w *walk) compact() {
+func (w *journey) compact() {
 	used := make([]bool, len(w.trace.Hops))
 	for _, o := range w.trace.Outcomes {
 		for _, h := range o.Path {

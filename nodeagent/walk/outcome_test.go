@@ -25,7 +25,7 @@ func when(what string, negated bool) rule.Assumption {
 }
 
 func finished(ends ...end) []trace.Outcome {
-	w := &walk{trace: trace.New(trace.Packet{}), ends: ends}
+	w := &journey{trace: trace.New(trace.Packet{}), ends: ends}
 	w.finish()
 	return w.trace.Outcomes
 }
@@ -86,7 +86,7 @@ func TestDifferentShapesDoNotJoin(t *testing.T) {
 }
 
 func TestHopsOfNoOutcomeAreDropped(t *testing.T) {
-	w := &walk{trace: trace.New(trace.Packet{})}
+	w := &journey{trace: trace.New(trace.Packet{})}
 	w.trace.Hops = []trace.Hop{{Action: "a"}, {Action: "b"}, {Action: "c"}}
 	e := ending(trace.Local, "10.0.0.1:80", 1, 1)
 	e.outcome.Path = []int{0, 2}

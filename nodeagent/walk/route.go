@@ -263,7 +263,7 @@ func (w *walk) postrouting(b *branch) {
 			w.fail(err)
 			return
 		}
-		leave := func(b *branch) { w.egress(b, func(b *branch) { w.end(b, end{verdict: trace.Forwarded}) }) }
+		leave := func(b *branch) { w.egress(b, w.leave) }
 		if isBridge {
 			w.leaveByBridge(b, bridge, leave)
 			return
@@ -300,7 +300,13 @@ func (w *walk) deliver(b *branch) {
 		return
 	}
 	if len(socks) > 0 {
-		w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: fmt.Sprintf("a socket listens on %s", socks[0].Local)})
+		says := fmt.Sprintf("a socket listens on %s", socks[0].Local)
+		if w.start.Follow {
+			if by := w.node.Serves(w.id, socks[0].Inode); by != "" {
+				says += " (" + by + ")"
+			}
+		}
+		w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: says})
 		w.end(b, end{verdict: trace.Delivered})
 		return
 	}

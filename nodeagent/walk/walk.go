@@ -41,18 +41,22 @@ type Start struct {
 	// any other on the interface of the route back to its source.
 	In   string
 	Mark uint32
-	// Node and Namespace are written into the hops.
-	Node, Namespace string
+	// Node is written into the hops.
+	Node string
+	// Follow lets the walk go on in the namespace at the other end of a veth pair; else it ends where the packet leaves.
+	Follow bool
+	// FromAddress starts the walk as a process in the namespace on this node that has the source address.
+	FromAddress bool
 }
 
 // Walker walks packets through the namespace that it is given. It keeps nothing between walks.
 type Walker struct {
-	// Open returns the namespace's state, freshly read, and what closes it: it is called again when the state changed
-	// during a walk.
-	Open func(ctx context.Context) (ns node.Namespace, done func() error, err error)
+	// Open returns the node's state, freshly read, and what closes it: it is called again when the state changed during a
+	// walk.
+	Open func(ctx context.Context) (n node.Node, done func() error, err error)
 }
 
-// Counting is what a namespace implements that counts its reads.
+// Counting is what a node implements that counts its reads.
 type Counting interface {
 	// Reads returns the number of messages received and of files and tables read, and their bytes.
 	Reads() (messages int, bytes int64)
@@ -62,12 +66,12 @@ type Counting interface {
 // could not be read.
 func (w *Walker) Walk(ctx context.Context, s Start) (*trace.Trace, error) {
 	for range maxTries {
-		ns, done, err := w.Open(ctx)
+		n, done, err := w.Open(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t, err := walkOnce(ctx, ns, s)
-		if c, ok := ns.(Counting); ok && t != nil {
+		t, err := walkOnce(ctx, n, s)
+		if c, ok := n.(Counting); ok && t != nil {
 			t.Reads.Messages, t.Reads.Bytes = c.Reads()
 		}
 		if closed := done(); err == nil {
@@ -85,20 +89,22 @@ var ErrStart = errors.New("the packet cannot start here")
 
 var errChanged = errors.New("it kept changing while it was read")
 
-func walkOnce(ctx context.Context, ns node.Namespace, s Start) (*trace.Trace, error) {
-	w := &walk{ctx: ctx, ns: ns, start: s, hooks: map[hookKey][]group{}, rules: map[chainKey]*chainRules{}, hopIndex: map[string]int{}}
-	w.xt = &xtables.Evaluator{Env: ns}
-	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
-	before, err := ns.NFTGeneration(ctx)
-	if err != nil && !errors.Is(err, node.ErrNotSupported) {
+func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
+	j := &journey{ctx: ctx, node: n, start: s, hopIndex: map[string]int{}, places: map[string]*walk{}}
+	w, err := j.place(node.Home)
+	if err != nil {
 		return nil, err
 	}
-	w.noNFT = err != nil
+	if s.FromAddress {
+		if w, err = w.placeOf(s.Source.Addr().Unmap()); err != nil {
+			return nil, err
+		}
+	}
 	b, err := w.begin()
 	if err != nil {
 		return nil, err
 	}
-	w.trace = trace.New(trace.Packet{
+	j.trace = trace.New(trace.Packet{
 		Protocol: skb.ProtoName(s.Proto), Source: b.p.Source(), Destination: b.p.Destination(), In: b.p.In, Mark: trace.Mark(s.Mark),
 	})
 	if b.p.Local {
@@ -106,42 +112,84 @@ func walkOnce(ctx context.Context, ns node.Namespace, s Start) (*trace.Trace, er
 	} else {
 		w.fromInterface(b)
 	}
-	if w.err != nil {
-		return nil, w.err
+	if j.err != nil {
+		return nil, j.err
 	}
-	if !w.noNFT {
-		after, err := ns.NFTGeneration(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if after != before {
-			return nil, errChanged
-		}
+	if err := j.unchanged(); err != nil {
+		return nil, err
 	}
-	w.finish()
-	return w.trace, nil
+	j.finish()
+	return j.trace, nil
 }
 
-// walk is one walk under way.
-type walk struct {
-	ctx   context.Context
-	ns    node.Namespace
-	start Start
-	trace *trace.Trace
-	xt    *xtables.Evaluator
-	nft   *nftables.Evaluator
-	noNFT bool
-
-	hooks    map[hookKey][]group
-	chains   []nftables.Chain // all base chains
-	haveNFT  bool             // chains was read
-	rules    map[chainKey]*chainRules
-	tables   map[skb.Family][]*xtables.Table
-	active   map[skb.Family]bool // conntrack
+// journey is one walk under way, through all the namespaces that it comes to.
+type journey struct {
+	ctx      context.Context
+	node     node.Node
+	start    Start
+	trace    *trace.Trace
+	places   map[string]*walk
 	hopIndex map[string]int
 	ends     []end
 	branches int
 	err      error // the first error; everything stops
+}
+
+// walk is the part of a journey in one network namespace.
+type walk struct {
+	*journey
+	id    string
+	label string
+	ns    node.Namespace
+	xt    *xtables.Evaluator
+	nft   *nftables.Evaluator
+
+	noNFT      bool
+	generation uint32
+	hooks      map[hookKey][]group
+	chains     []nftables.Chain // all base chains
+	haveNFT    bool             // chains was read
+	rules      map[chainKey]*chainRules
+	tables     map[skb.Family][]*xtables.Table
+	active     map[skb.Family]bool // conntrack
+}
+
+// place returns the part of the journey in a namespace.
+func (j *journey) place(id string) (*walk, error) {
+	if w, ok := j.places[id]; ok {
+		return w, nil
+	}
+	ns, label, err := j.node.Namespace(j.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, rules: map[chainKey]*chainRules{}}
+	w.xt = &xtables.Evaluator{Env: ns}
+	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
+	w.generation, err = ns.NFTGeneration(j.ctx)
+	if err != nil && !errors.Is(err, node.ErrNotSupported) {
+		return nil, err
+	}
+	w.noNFT = err != nil
+	j.places[id] = w
+	return w, nil
+}
+
+// unchanged checks that no rule set moved meanwhile.
+func (j *journey) unchanged() error {
+	for _, w := range j.places {
+		if w.noNFT {
+			continue
+		}
+		after, err := w.ns.NFTGeneration(j.ctx)
+		if err != nil {
+			return err
+		}
+		if after != w.generation {
+			return errChanged
+		}
+	}
+	return nil
 }
 
 // begin makes the first branch.
@@ -212,15 +260,15 @@ func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
 }
 
 // fail keeps the first error; the walk stops as soon as it can.
-func (w *walk) fail(err error) {
-	if w.err == nil && err != nil {
-		w.err = err
+func (j *journey) fail(err error) {
+	if j.err == nil && err != nil {
+		j.err = err
 	}
 }
 
-func (w *walk) stopped() bool {
-	if w.err == nil {
-		w.fail(w.ctx.Err())
+func (j *journey) stopped() bool {
+	if j.err == nil {
+		j.fail(j.ctx.Err())
 	}
-	return w.err != nil
+	return j.err != nil
 }

@@ -121,6 +121,10 @@ type WalkRequest struct {
 	Mark trace.Mark `json:"mark"`
 	// Node is put into the hops as the node's name.
 	Node string `json:"node,omitempty"`
+	// Follow lets the walk go on in the namespaces of pods on the node, to the socket at the end.
+	Follow bool `json:"follow,omitempty"`
+	// FromAddress starts the walk as a process in the namespace on the node that has the source address.
+	FromAddress bool `json:"fromAddress,omitempty"`
 }
 
 // FlowsRequest asks for conntrack entries whose original direction goes to one of the destinations.

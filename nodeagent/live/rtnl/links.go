@@ -54,9 +54,12 @@ func (r *Reader) Links(ctx context.Context) ([]node.Link, error) {
 			l := node.Link{
 				Type:  binary.NativeEndian.Uint16(m.Data[2:]),
 				Index: int(int32(binary.NativeEndian.Uint32(m.Data[4:]))),
-				Flags: binary.NativeEndian.Uint32(m.Data[8:]),
+				Flags: binary.NativeEndian.Uint32(m.Data[8:]), PeerNamespace: -1,
 			}
 			err := nlattr.Each(m.Data[unix.SizeofIfInfomsg:], func(typ uint16, b []byte) error { return linkAttr(&l, typ, b) })
+			if l.Kind != "veth" {
+				l.Peer, l.PeerNamespace = 0, -1
+			}
 			out = append(out, l)
 			return err
 		})
@@ -72,7 +75,7 @@ func linkAttr(l *node.Link, typ uint16, b []byte) error {
 	switch typ {
 	case unix.IFLA_IFNAME:
 		l.Name = nlattr.Text(b)
-	case unix.IFLA_MTU, unix.IFLA_MASTER, unix.IFLA_GROUP:
+	case unix.IFLA_MTU, unix.IFLA_MASTER, unix.IFLA_GROUP, unix.IFLA_LINK, unix.IFLA_LINK_NETNSID:
 		if len(b) < 4 {
 			return fmt.Errorf("interface attribute %d of %d bytes", typ, len(b))
 		}
@@ -84,6 +87,10 @@ func linkAttr(l *node.Link, typ uint16, b []byte) error {
 			l.Master = int(v)
 		case unix.IFLA_GROUP:
 			l.Group = v
+		case unix.IFLA_LINK:
+			l.Peer = int(v)
+		case unix.IFLA_LINK_NETNSID:
+			l.PeerNamespace = int32(v)
 		}
 	case unix.IFLA_ADDRESS:
 		l.HardwareAddr = append([]byte(nil), b...)

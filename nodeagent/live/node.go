@@ -1,0 +1,275 @@
+//go:build linux
+
+package live
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+)
+
+// Node opens the network namespaces of this machine that a process or a name under /run/netns keeps.
+//
+// A network namespace's /proc files and socket options belong to the thread, so a Node moves the thread it was opened on
+// from namespace to namespace: it must be used and closed on that thread, which OpenNode locks.
+type Node struct {
+	count   *nlsock.Counter
+	home    int    // file descriptor of the namespace at the start
+	current string // id of the namespace the thread is in
+	open    map[string]*entered
+	// byInode are files that open the namespaces, by inode, once they were looked for.
+	byInode map[uint64]string
+}
+
+var _ node.Node = (*Node)(nil)
+
+// OpenNode opens the calling thread's network namespace as Home. Close gives the thread back.
+func OpenNode() (*Node, error) {
+	runtime.LockOSThread()
+	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, &node.ReadError{What: "the network namespace", Err: err}
+	}
+	return &Node{count: &nlsock.Counter{}, home: fd, open: map[string]*entered{}}, nil
+}
+
+// Close closes all namespaces and returns the thread to the first.
+func (n *Node) Close() error {
+	errs := []error{n.enter(node.Home)}
+	for _, e := range n.open {
+		errs = append(errs, e.ns.Close())
+		if e.fd != n.home {
+			errs = append(errs, unix.Close(e.fd))
+		}
+	}
+	errs = append(errs, unix.Close(n.home))
+	err := errors.Join(errs...)
+	if errs[0] == nil {
+		// A thread that could not return stays locked, and ends with its goroutine.
+		runtime.UnlockOSThread()
+	}
+	return err
+}
+
+// Reads tells how many messages and bytes were read so far.
+func (n *Node) Reads() (messages int, bytes int64) { return n.count.Messages, n.count.Bytes }
+
+// enter moves the thread into a namespace that is open.
+func (n *Node) enter(id string) error {
+	if id == n.current {
+		return nil
+	}
+	fd := n.home
+	if id != node.Home {
+		fd = n.open[id].fd
+	}
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		e := &node.ReadError{What: "the network namespace " + id, Err: err}
+		if errors.Is(err, unix.EPERM) {
+			e.Needs, e.Err = "CAP_SYS_ADMIN", node.ErrPermission
+		}
+		return e
+	}
+	n.current = id
+	return nil
+}
+
+// Namespace opens a namespace by its id: Home, or the inode number of its file.
+func (n *Node) Namespace(ctx context.Context, id string) (node.Namespace, string, error) {
+	if e, ok := n.open[id]; ok {
+		return e, e.label, nil
+	}
+	e := &entered{n: n, id: id, fd: n.home, label: "host"}
+	if id != node.Home {
+		inode, err := strconv.ParseUint(id, 10, 64)
+		if err != nil {
+			return nil, "", fmt.Errorf("network namespace %q: %w", id, node.ErrNotFound)
+		}
+		if e.fd, err = unix.Open(n.byInode[inode], unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+			return nil, "", &node.ReadError{What: "the network namespace " + id, Err: err}
+		}
+	}
+	n.open[id] = e
+	if err := n.enter(id); err != nil {
+		return nil, "", err
+	}
+	var err error
+	if e.ns, err = open(n.count); err != nil {
+		delete(n.open, id)
+		return nil, "", &node.ReadError{What: "the network namespace " + id, Err: err}
+	}
+	if id != node.Home {
+		if e.label, err = e.name(ctx); err != nil {
+			return nil, "", err
+		}
+	}
+	return e, e.label, nil
+}
+
+// name names a namespace after its first address that is not loopback's.
+func (e *entered) name(ctx context.Context) (string, error) {
+	addrs, err := e.Addresses(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range addrs {
+		ip := a.Prefix.Addr()
+		if !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			return "netns of " + ip.String(), nil
+		}
+	}
+	return "netns " + e.id, nil
+}
+
+// Peer finds the namespace at the other end of a veth pair.
+func (n *Node) Peer(ctx context.Context, id string, veth node.Link) (peer, name string, err error) {
+	peer = id
+	if veth.PeerNamespace >= 0 {
+		if peer, err = n.byNumber(ctx, id, veth.PeerNamespace); err != nil {
+			return "", "", err
+		}
+	}
+	there, _, err := n.Namespace(ctx, peer)
+	if err != nil {
+		return "", "", err
+	}
+	links, err := there.Links(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	for _, l := range links {
+		if l.Index == veth.Peer {
+			return peer, l.Name, nil
+		}
+	}
+	return "", "", fmt.Errorf("the other end of %s: %w", veth.Name, node.ErrNotFound)
+}
+
+// byNumber finds the namespace that has a number (NSID) in namespace id.
+func (n *Node) byNumber(ctx context.Context, id string, number int32) (string, error) {
+	if err := n.find(); err != nil {
+		return "", err
+	}
+	if err := n.enter(id); err != nil {
+		return "", err
+	}
+	s, err := nlsock.Open(unix.NETLINK_ROUTE, n.count)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	for inode, file := range n.byInode {
+		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // its process has ended
+		}
+		got, err := numberOf(ctx, s, fd)
+		unix.Close(fd)
+		if err != nil {
+			return "", &node.ReadError{What: "the number of a network namespace", Err: err}
+		}
+		if got == number {
+			return n.idOf(inode)
+		}
+	}
+	return "", fmt.Errorf("the network namespace with number %d: %w", number, node.ErrNotFound)
+}
+
+// idOf is the id of a namespace, by its inode.
+func (n *Node) idOf(inode uint64) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(n.home, &st); err != nil {
+		return "", &node.ReadError{What: "the network namespace", Err: err}
+	}
+	if st.Ino == inode {
+		return node.Home, nil
+	}
+	return strconv.FormatUint(inode, 10), nil
+}
+
+// numberOf asks which number a namespace has in the socket's (RTM_GETNSID); -1 when it has none.
+func numberOf(ctx context.Context, s *nlsock.Socket, fd int) (int32, error) {
+	const (
+		netnsaNSID = 1
+		netnsaFD   = 3
+	)
+	body := nlattr.Append([]byte{unix.AF_UNSPEC, 0, 0, 0}, netnsaFD, nlattr.Uint32(uint32(fd)))
+	number := int32(-1)
+	err := s.Do(ctx, unix.RTM_GETNSID, 0, body, func(m nlsock.Message) error {
+		if len(m.Data) < 4 {
+			return errors.New("a short namespace message")
+		}
+		return nlattr.Each(m.Data[4:], func(typ uint16, b []byte) error {
+			if typ == netnsaNSID && len(b) >= 4 {
+				number = int32(binary.NativeEndian.Uint32(b))
+			}
+			return nil
+		})
+	})
+	return number, err
+}
+
+// find lists a file for each network namespace that a process or a name keeps.
+func (n *Node) find() error {
+	if n.byInode != nil {
+		return nil
+	}
+	n.byInode = map[uint64]string{}
+	for _, pattern := range []string{"/run/netns/*", "/var/run/netns/*", "/proc/1/root/run/netns/*", "/proc/[0-9]*/ns/net"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			info, err := os.Stat(f)
+			if err != nil {
+				continue // its process has ended, or is not ours to see
+			}
+			st, ok := info.Sys().(*syscall.Stat_t)
+			if !ok {
+				continue
+			}
+			if _, ok := n.byInode[st.Ino]; !ok {
+				n.byInode[st.Ino] = f
+			}
+		}
+	}
+	return nil
+}
+
+// Serves names the process that owns a listening socket of a namespace, as "pid 812 /server"; "" when none is found.
+func (n *Node) Serves(id string, inode uint64) string {
+	want := fmt.Sprintf("socket:[%d]", inode)
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		if id != node.Home && !n.in(p, id) {
+			continue
+		}
+		fds, _ := filepath.Glob(p + "/fd/*")
+		for _, f := range fds {
+			if to, err := os.Readlink(f); err == nil && to == want {
+				exe, _ := os.Readlink(p + "/exe")
+				return "pid " + filepath.Base(p) + " " + exe
+			}
+		}
+	}
+	return ""
+}
+
+func (n *Node) in(proc, id string) bool {
+	to, err := os.Readlink(proc + "/ns/net")
+	return err == nil && to == "net:["+id+"]"
+}
