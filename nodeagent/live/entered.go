@@ -126,6 +126,14 @@ func (e *entered) NFTChains(ctx context.Context) ([]node.NFTObject, error) {
 	return e.ns.NFTChains(ctx)
 }
 
+// NFTBaseChains asks the namespace.
+func (e *entered) NFTBaseChains(ctx context.Context, f node.NFTFamily) ([]node.NFTObject, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.NFTBaseChains(ctx, f)
+}
+
 // NFTChain asks the namespace.
 func (e *entered) NFTChain(ctx context.Context, f node.NFTFamily, table, chain string) (node.NFTObject, error) {
 	if err := e.n.enter(e.id); err != nil {
@@ -244,4 +252,20 @@ func (e *entered) Account(ctx context.Context, name string) (xtables.Account, er
 		return xtables.Account{}, err
 	}
 	return e.ns.Account(ctx, name)
+}
+
+// SourceRules asks the namespace.
+func (e *entered) SourceRules(ctx context.Context, ipv6 bool) (bool, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return false, err
+	}
+	return e.ns.SourceRules(ctx, ipv6)
+}
+
+// NFTObjects asks the namespace.
+func (e *entered) NFTObjects(ctx context.Context) ([]node.NFTObject, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.NFTObjects(ctx)
 }

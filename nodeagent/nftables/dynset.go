@@ -46,17 +46,22 @@ func decodeDynset(b []byte, depth int) (Expr, error) {
 // Name returns dynset.
 func (x *Dynset) Name() string { return "dynset" }
 
-func (x *Dynset) effect() bool { return false }
+// effect is true: a later rule may look the set up.
+func (x *Dynset) effect() bool { return true }
 
 func (x *Dynset) operation() string {
 	return [...]string{"add", "update", "delete"}[x.Operation]
 }
 
 // eval lets the rule go on when the element is in the set or there is room for it: then its expressions run, so that a
-// limit may end the rule. It does not change the set: a packet sees its own element only in a later rule that looks the
-// same set up, which is reported as it was before the packet.
+// limit may end the rule. What it does to the set is noted on the packet.
 func (x *Dynset) eval(st *state) (bool, error) {
 	if x.Operation == dynsetDelete {
+		s, err := st.e.set(st.ctx, st.r.Family, st.r.Table, x.Set)
+		if err != nil {
+			return false, err
+		}
+		x.note(st, s, st.regs.load(x.Key, s.KeyLen), true)
 		return true, nil
 	}
 	s, err := st.e.set(st.ctx, st.r.Family, st.r.Table, x.Set)
@@ -75,6 +80,14 @@ func (x *Dynset) eval(st *state) (bool, error) {
 		}
 	}
 	stored := e != nil && !e.CatchAll
+	if in, ok, open := st.touched(x.Set, v); ok {
+		stored = in
+	} else if open && st.unknown("what the packet itself did to set "+x.Set) {
+		stored = !stored
+	}
+	if st.stopped {
+		return false, nil
+	}
 	if stored && len(e.Exprs) > 0 {
 		exprs = e.Exprs
 	}
@@ -87,6 +100,9 @@ func (x *Dynset) eval(st *state) (bool, error) {
 			return x.Inverted, nil
 		}
 	}
+	if !stored {
+		x.note(st, s, v, false)
+	}
 	cont, err := st.evalExprs(exprs)
 	if err != nil || !cont {
 		return false, err
@@ -96,6 +112,15 @@ func (x *Dynset) eval(st *state) (bool, error) {
 		st.say("%s %s %s", s.keyText(v.b), verb, s.Name)
 	}
 	return !x.Inverted, nil
+}
+
+// note records what was done to the set. An element of a map is not followed: its key is recorded as unknown.
+func (x *Dynset) note(st *state, s *setState, v value, removed bool) {
+	if v.all() && (!x.HasData || removed) {
+		st.touch(s.Name, v.b, removed)
+		return
+	}
+	st.touch(s.Name, nil, removed)
 }
 
 // room tells whether a set can take one more element. Elements whose time is over count until the kernel collects them,

@@ -110,24 +110,26 @@ func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err erro
 			return p.In, true, nil
 		}
 	}
-	q := node.RouteQuery{Dst: a}
-	other := p.Src()
-	if x.Flags&fibDaddr == 0 {
-		other = p.Dst()
-	}
 	// The other address takes part in policy rules only. It is not a source of this host, so it cannot be asked for as
 	// one: the kernel's interface for route queries checks it.
+	byPolicy, err := st.e.Env.SourceRules(st.ctx, p.Family == skb.IPv6)
+	if err != nil {
+		return "", false, err
+	}
+	if byPolicy && st.unknown("policy routing by source in a fib lookup") {
+		return "", false, nil
+	}
+	dev := x.device(p)
+	q := node.RouteQuery{Dst: a, All: dev != ""}
 	if x.Flags&fibMark != 0 {
 		q.Mark = p.Mark
 	}
-	dev := x.device(p)
 	if p.Family == skb.IPv6 && a.IsLinkLocalUnicast() {
 		q.Out = dev
 		if dev == "" {
 			q.Out = p.In
 		}
 	}
-	_ = other
 	r, err := st.e.Env.Route(st.ctx, q)
 	var refused *node.RouteError
 	if errors.As(err, &refused) {
@@ -139,8 +141,11 @@ func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err erro
 	if r.Type == node.RouteLocal || p.Family == skb.IPv6 && r.Type == node.RouteAnycast {
 		return "", false, nil
 	}
-	if dev == "" || r.Out == dev {
+	if dev == "" {
 		return r.Out, true, nil
+	}
+	if r.Uses(dev) {
+		return dev, true, nil
 	}
 	return st.throughDevice(q, r, dev)
 }

@@ -75,6 +75,8 @@ func FuzzDecodeRule(f *testing.F) {
 // answering is a fakeEnv that answers all questions of rules.
 type answering struct{ *fakeEnv }
 
+func (answering) SourceRules(context.Context, bool) (bool, error) { return false, nil }
+
 func (answering) AddrType(context.Context, netip.Addr, string) (node.RouteType, error) {
 	return node.RouteLocal, nil
 }

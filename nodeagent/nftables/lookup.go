@@ -101,6 +101,17 @@ func (st *state) evalExprs(exprs []Expr) (bool, error) {
 
 // find returns the element that a key belongs to, nil when it is in none. Where unknown bits decide it forks.
 func (st *state) find(s *setState, at register, v value) (*Element, error) {
+	if in, ok, open := st.touched(s.Name, v); ok {
+		if in {
+			return &Element{Key: v.b}, nil
+		}
+		return nil, nil
+	} else if open && st.unknown("what the packet itself did to set "+s.Name) {
+		return &Element{Key: v.b}, nil
+	}
+	if st.stopped {
+		return nil, nil
+	}
 	if v.all() && !s.read && s.Flags&(SetInterval|SetAnonymous) == 0 {
 		return st.e.one(st.ctx, s, v.b)
 	}

@@ -127,6 +127,14 @@ type RouteQuery struct {
 	UID *uint32
 	// TOS is the type of service byte.
 	TOS uint8
+	// All asks for the route's other next hops too (Route.Hops).
+	All bool
+}
+
+// NextHop is one way of a multipath route.
+type NextHop struct {
+	Out     string
+	Gateway netip.Addr
 }
 
 // RouteType is the kernel's type of a route (RTN_ values).
@@ -158,6 +166,18 @@ type Route struct {
 	Table uint32
 	// MTU of the route in bytes, 0 when it has none of its own.
 	MTU int
+	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
+	Hops []NextHop
+}
+
+// Uses reports whether the route may leave by an interface (fib_info_nh_uses_dev).
+func (r Route) Uses(dev string) bool {
+	for _, h := range r.Hops {
+		if h.Out == dev {
+			return true
+		}
+	}
+	return r.Out == dev
 }
 
 // RouteError is the kernel's refusal of a packet in a routing decision.
@@ -174,6 +194,9 @@ func (e *RouteError) Error() string { return "route lookup: " + e.Errno }
 // Router answers routing decisions. A refusal is a *RouteError.
 type Router interface {
 	Route(ctx context.Context, q RouteQuery) (Route, error)
+	// SourceRules tells whether a policy rule of the family looks at a packet's source or input interface. A lookup for
+	// an address that is not this host's own cannot carry a source, so where it is true such a lookup is not exact.
+	SourceRules(ctx context.Context, ipv6 bool) (bool, error)
 }
 
 // AddrTyper tells the kernel's type of an address (inet_addr_type): local, unicast, broadcast … dev restricts the lookup
@@ -241,6 +264,8 @@ type NFTables interface {
 	NFTTables(ctx context.Context) ([]NFTObject, error)
 	// NFTChains returns the NFT_MSG_NEWCHAIN messages of all families.
 	NFTChains(ctx context.Context) ([]NFTObject, error)
+	// NFTBaseChains returns those of the chains of one family that are attached to a hook.
+	NFTBaseChains(ctx context.Context, f NFTFamily) ([]NFTObject, error)
 	// NFTChain returns one chain, or ErrNotFound.
 	NFTChain(ctx context.Context, f NFTFamily, table, chain string) (NFTObject, error)
 	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order.
@@ -254,6 +279,8 @@ type NFTables interface {
 	NFTElements(ctx context.Context, f NFTFamily, table, set string) ([][]byte, error)
 	// NFTObject returns the NFT_MSG_NEWOBJ message of a stateful object (counter, quota, limit, ct helper …), or ErrNotFound.
 	NFTObject(ctx context.Context, f NFTFamily, table, name string, typ uint32) ([]byte, error)
+	// NFTObjects returns the NFT_MSG_NEWOBJ messages of all families.
+	NFTObjects(ctx context.Context) ([]NFTObject, error)
 	// NFTGeneration returns the generation counter of the rule set.
 	NFTGeneration(ctx context.Context) (uint32, error)
 }

@@ -322,6 +322,20 @@ func (p *Packet) ICMPType() (typ, code uint8, known bool) {
 // are unknown. Negative offsets are not in the packet: ok is false.
 func (p *Packet) Network(off, n int) (value, known []byte, ok bool) { return p.load(off, n) }
 
+// KnownNetwork copies len(b) bytes at off from the network header to b. It returns false when one of them is not known.
+func (p *Packet) KnownNetwork(off int, b []byte) bool {
+	if off < 0 || off+len(b) > len(p.data) {
+		return false
+	}
+	for _, k := range p.known[off : off+len(b)] {
+		if k != 0xff {
+			return false
+		}
+	}
+	copy(b, p.data[off:])
+	return true
+}
+
 // Transport returns n bytes at off from the transport header, likewise.
 func (p *Packet) Transport(off, n int) (value, known []byte, ok bool) { return p.load(p.l4+off, n) }
 

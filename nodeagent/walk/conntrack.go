@@ -202,6 +202,22 @@ func (w *walk) usesConntrack(f skb.Family) (bool, error) {
 	if w.noNFT {
 		return false, nil
 	}
+	objects, err := w.ns.NFTObjects(w.ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range objects {
+		if o.Family != node.NFTInet && o.Family != node.NFTFamily(f) {
+			continue
+		}
+		d, err := nftables.DecodeObject(o.Attrs)
+		if err != nil {
+			return false, err
+		}
+		if d.UsesConntrack() {
+			return true, nil
+		}
+	}
 	all, err := w.ns.NFTChains(w.ctx)
 	if err != nil {
 		return false, err
@@ -233,9 +249,13 @@ func (w *walk) chainUsesConntrack(c nftables.Chain, f skb.Family, seen map[chain
 		if err != nil {
 			return false, err
 		}
-		if w.nft.UsesConntrack(r) {
-			return true, nil
+		if !w.nft.UsesConntrack(r) {
+			continue
 		}
+		if v4, v6 := r.ConntrackFamilies(); r.UsesConntrack() && !v4 && f == skb.IPv4 || r.UsesConntrack() && !v6 && f == skb.IPv6 {
+			continue // an inet rule that translates the other family only
+		}
+		return true, nil
 	}
 	return false, nil
 }

@@ -250,7 +250,8 @@ func sortChains(chains []nftables.Chain) {
 	})
 }
 
-// allBaseChains reads the base chains of all families, without those of dormant tables.
+// allBaseChains reads the base chains of the families that a packet of the walk's family can meet, without those of
+// dormant tables.
 func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 	if w.haveNFT || w.noNFT {
 		return w.chains, nil
@@ -264,15 +265,19 @@ func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 		name   string
 	}
 	tables := map[key]nftables.Table{}
+	var families []node.NFTFamily
 	for _, o := range objects {
 		t, err := nftables.DecodeTable(o)
 		if err != nil {
 			return nil, err
 		}
 		tables[key{t.Family, t.Name}] = t
+		if w.meets(t.Family) && !slices.Contains(families, t.Family) {
+			families = append(families, t.Family)
+		}
 	}
-	if len(tables) > 0 {
-		if objects, err = w.ns.NFTChains(w.ctx); err != nil {
+	for _, f := range families {
+		if objects, err = w.ns.NFTBaseChains(w.ctx, f); err != nil {
 			return nil, err
 		}
 		for _, o := range objects {
@@ -290,4 +295,18 @@ func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 	}
 	w.haveNFT = true
 	return w.chains, nil
+}
+
+// meets tells whether tables of a family can see the walk's packet. Reading those of the other IP family would cost as much
+// as reading its own.
+func (w *walk) meets(f node.NFTFamily) bool {
+	switch f {
+	case node.NFTARP:
+		return false
+	case node.NFTIPv4:
+		return w.start.Destination.Addr().Unmap().Is4()
+	case node.NFTIPv6:
+		return !w.start.Destination.Addr().Unmap().Is4()
+	}
+	return true
 }

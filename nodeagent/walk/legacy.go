@@ -18,8 +18,13 @@ func tableFunction(t *xtables.Table, priority int32) function {
 			next(b)
 			return
 		}
+		r, err := t.First(start)
+		if err != nil {
+			w.fail(err)
+			return
+		}
 		before := routingKey(b.p)
-		w.runTable(b, t, start, nil, func(b *branch) {
+		w.runTable(b, t, tablePosition{start, r.Chain, 1, nil}, func(b *branch) {
 			// ipt_mangle_out routes again when the packet's addresses, mark or TOS changed.
 			if t.Name == "mangle" && b.p.Hook == skb.Output && routingKey(b.p) != before {
 				w.reroute(b, next)
@@ -30,20 +35,39 @@ func tableFunction(t *xtables.Table, priority int32) function {
 	}}
 }
 
-// returnTo is the stack of a legacy table: the offsets behind the jumps.
-type returnTo struct {
-	off   uint32
-	below *returnTo
+// tablePosition is where a packet is in a legacy table.
+type tablePosition struct {
+	off uint32
+	// chain and number name the rule there: the chain's number-th. A chain's entries lie one behind the other. The number is
+	// 0 where a RETURN has gone on at the policy.
+	chain  string
+	number int
+	// stack is where a RETURN goes on, nil in the built-in chain.
+	stack *tablePosition
 }
 
-// runTable evaluates a legacy table's rules from an offset on (ipt_do_table).
-func (w *walk) runTable(b *branch, t *xtables.Table, off uint32, stack *returnTo, next func(*branch)) {
+// behind is the position of the next entry of the chain.
+func (at tablePosition) behind(r xtables.Rule) tablePosition {
+	at.off = r.Next
+	if at.number > 0 {
+		at.number++
+	}
+	return at
+}
+
+// runTable evaluates a legacy table's rules from a position on (ipt_do_table).
+func (w *walk) runTable(b *branch, t *xtables.Table, at tablePosition, next func(*branch)) {
 	for !w.stopped() {
-		r, err := t.Rule(off)
+		r, err := t.Rule(at.off)
 		if err != nil {
 			w.fail(err)
 			return
 		}
+		if !t.MayMatch(r, b.p) {
+			at = at.behind(r)
+			continue
+		}
+		r.Chain, r.Number = at.chain, at.number
 		ways := w.try(b, func(p *skb.Packet, ch *rule.Chooser) (xtResult, error) {
 			res, err := w.xt.EvalRule(w.ctx, t, r, p, ch)
 			return xtResult{res.Result, res.Target}, err
@@ -54,73 +78,68 @@ func (w *walk) runTable(b *branch, t *xtables.Table, off uint32, stack *returnTo
 				return
 			}
 			for _, way := range ways {
-				if to, s, goesOn := w.followLegacy(way, t, r, stack, next); goesOn {
-					w.runTable(way.b, t, to, s, next)
+				if to, goesOn := w.followLegacy(way, t, r, at, next); goesOn {
+					w.runTable(way.b, t, to, next)
 				}
 			}
 			return
 		}
 		b = ways[0].b
-		to, s, goesOn := w.followLegacy(ways[0], t, r, stack, next)
+		to, goesOn := w.followLegacy(ways[0], t, r, at, next)
 		if !goesOn {
 			return
 		}
-		off, stack = to, s
+		at = to
 	}
 }
 
-// followLegacy does what a rule's result asks for; goesOn is false when the table is left.
-func (w *walk) followLegacy(way alternative, t *xtables.Table, r xtables.Rule, stack *returnTo, next func(*branch)) (to uint32, s *returnTo, goesOn bool) {
+// followLegacy does what the result of rule r at a position asks for; goesOn is false when the table is left.
+func (w *walk) followLegacy(way alternative, t *xtables.Table, r xtables.Rule, at tablePosition, next func(*branch)) (to tablePosition, goesOn bool) {
 	b, res := way.b, way.res
 	name := ""
 	if res.Matched && (res.Action != "" || res.Code != rule.Continue) && !r.ChainEnd && !(r.Policy && res.Code == rule.Accept) {
-		h, by, err := w.legacyHop(b, t, r, res)
-		if err != nil {
-			w.fail(err)
-			return 0, nil, false
-		}
+		h, by := w.legacyHop(b, t, r, res)
 		name = by
 		w.hop(b, h)
 	}
 	switch res.Code {
 	case rule.Continue:
-		return r.Next, stack, true
+		return at.behind(r), true
 	case rule.Accept:
 		next(b)
-		return 0, nil, false
+		return at, false
 	case rule.Return:
-		if stack == nil {
-			policy, ok := t.Policy(b.p.Hook)
-			if !ok {
-				w.fail(fmt.Errorf("legacy table %s has no policy at %s", t.Name, b.p.Hook))
-				return 0, nil, false
-			}
-			return policy, nil, true
+		if at.stack != nil {
+			return *at.stack, true
 		}
-		return stack.off, stack.below, true
+		start, _ := t.Hook(b.p.Hook)
+		policy, ok := t.Policy(b.p.Hook)
+		chain, named := t.ChainName(start)
+		if !ok || !named {
+			w.fail(fmt.Errorf("legacy table %s has no policy at %s", t.Name, b.p.Hook))
+			return at, false
+		}
+		return tablePosition{off: policy, chain: chain}, true
 	case rule.Jump:
-		return way.target, &returnTo{r.Next, stack}, true
+		back := at.behind(r)
+		return tablePosition{way.target, res.Chain, 1, &back}, true
 	case rule.Goto:
-		return way.target, stack, true
+		return tablePosition{way.target, res.Chain, 1, at.stack}, true
 	}
 	w.verdict(b, res, name)
-	return 0, nil, false
+	return at, false
 }
 
 // legacyHop describes a rule that acted, and names it.
-func (w *walk) legacyHop(b *branch, t *xtables.Table, r xtables.Rule, res rule.Result) (trace.Hop, string, error) {
-	at, err := t.Locate(r.Offset)
-	if err != nil {
-		return trace.Hop{}, "", err
-	}
-	h := trace.Hop{Hook: b.p.Hook.String(), Table: "legacy " + t.Name, Chain: at.Chain, Action: res.Action, Says: res.Says}
+func (w *walk) legacyHop(b *branch, t *xtables.Table, r xtables.Rule, res rule.Result) (trace.Hop, string) {
+	h := trace.Hop{Hook: b.p.Hook.String(), Table: "legacy " + t.Name, Chain: r.Chain, Action: res.Action, Says: res.Says}
 	if t.Family == skb.IPv6 {
 		h.Table = "legacy ip6 " + t.Name
 	}
 	if r.Policy {
 		h.Action = "policy " + strings.ToLower(strings.TrimPrefix(res.Action, "policy "))
-		return h, fmt.Sprintf("the policy of chain %s in legacy table %s", at.Chain, t.Name), nil
+		return h, fmt.Sprintf("the policy of chain %s in legacy table %s", r.Chain, t.Name)
 	}
-	h.Rule = &trace.Rule{Handle: uint64(at.Number), Text: w.xt.RuleText(w.ctx, t, at), Comment: t.Comment(at), Packets: &r.Packets, Bytes: &r.Bytes}
-	return h, fmt.Sprintf("rule %d of chain %s in legacy table %s", at.Number, at.Chain, t.Name), nil
+	h.Rule = &trace.Rule{Handle: uint64(r.Number), Text: w.xt.RuleText(w.ctx, t, r), Comment: t.Comment(r), Packets: &r.Packets, Bytes: &r.Bytes}
+	return h, fmt.Sprintf("rule %d of chain %s in legacy table %s", r.Number, r.Chain, t.Name)
 }

@@ -99,6 +99,9 @@ func (w *walk) runRules(b *branch, base nftables.Chain, at position, next func(*
 			w.fail(err)
 			return
 		}
+		for at.rule < len(rules.raw) && nftables.Misses(rules.raw[at.rule], b.p) {
+			at.rule++
+		}
 		if at.rule >= len(rules.raw) {
 			if at.stack == nil {
 				w.policy(b, base, next)

@@ -17,7 +17,7 @@ var deviceMatches = []module{
 	{name: "devgroup", modelled: Yes, effect: inert, revisions: []revision{{size: 20, match: matchDevgroup, text: textDevgroup}}},
 	{name: "mac", modelled: Depends, effect: inert, note: "never matches on interfaces that are not Ethernet", revisions: []revision{{size: 12, match: matchMAC, text: textMAC}}},
 	{name: "realm", family: skb.IPv4, modelled: Depends, effect: inert, revisions: []revision{{size: 9, match: matchRealm, text: textRealm}}},
-	{name: "rpfilter", modelled: Yes, effect: inert, note: "a multipath route back by another of its interfaces is taken for a mismatch",
+	{name: "rpfilter", modelled: Yes, effect: inert, note: "unknown where policy rules look at the source",
 		revisions: []revision{{size: 1, match: matchRPFilter, text: textRPFilter}}},
 	{name: "policy", modelled: Depends, effect: inert, note: "IPsec states are not read", revisions: []revision{{size: 308, match: matchPolicy, text: textPolicy}}},
 }

@@ -19,6 +19,8 @@ func (emptyNode) Links(context.Context) ([]node.Link, error) {
 	return []node.Link{{Name: "eth0", Index: 2, Type: arpEthernet, Flags: 1}, {Name: "br0", Index: 3, Type: arpEthernet, Kind: "bridge"}}, nil
 }
 func (emptyNode) Addresses(context.Context) ([]node.Address, error) { return nil, nil }
+func (emptyNode) SourceRules(context.Context, bool) (bool, error)   { return false, nil }
+
 func (emptyNode) Route(context.Context, node.RouteQuery) (node.Route, error) {
 	return node.Route{}, &node.RouteError{Errno: "ENETUNREACH", Number: 101}
 }

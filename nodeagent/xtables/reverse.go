@@ -42,7 +42,15 @@ func (c *call) reversePath(flags uint8) (bool, error) {
 		// rpfilter_addr_linklocal, and the source of duplicate address detection.
 		return !src.IsMulticast(), nil
 	}
-	q := node.RouteQuery{Dst: src}
+	// The packet's destination is the lookup's source, for policy rules only; it cannot be asked for.
+	byPolicy, err := c.env.SourceRules(c.ctx, c.family == skb.IPv6)
+	if err != nil {
+		return false, err
+	}
+	if byPolicy {
+		return c.ch.Unknown("policy routing by source in rpfilter", c.where()), nil
+	}
+	q := node.RouteQuery{Dst: src, All: true}
 	if flags&rpValidMark != 0 {
 		q.Mark = c.p.Mark
 	}
@@ -63,7 +71,7 @@ func (c *call) reversePath(flags uint8) (bool, error) {
 	if r.Out != "" {
 		c.explain("the route back to %s is by %s", src, r.Out)
 	}
-	return flags&rpLoose != 0 || r.Out == c.p.In, nil
+	return flags&rpLoose != 0 || r.Uses(c.p.In), nil
 }
 
 func textRPFilter(w *writer, info []byte) {

@@ -86,7 +86,12 @@ func readError(err error) error {
 // When the kernel interrupts the dump, reset is called and the reading starts again.
 func (r *Reader) To(ctx context.Context, proto uint8, dst netip.AddrPort, reset func(), f func(*skb.Conn) error) error {
 	t := skb.Tuple{Proto: proto, Dst: dst}
-	flags := uint32(filterIPDst | filterProto)
+	flags := uint32(filterProto)
+	if dst.Addr().Is4() {
+		// For IPv6 the kernel's comparison is upside down: it leaves out the entries with this address and sends all
+		// others (ctnetlink_filter_match_tuple, net/netfilter/nf_conntrack_netlink.c, 5.8 to 6.18 at least).
+		flags |= filterIPDst
+	}
 	if dst.Port() != 0 {
 		flags |= filterPortDst
 	}

@@ -24,8 +24,26 @@ func (r *Reader) NFTChains(ctx context.Context) ([]node.NFTObject, error) {
 func (r *Reader) objects(ctx context.Context, what string, msg uint16) ([]node.NFTObject, error) {
 	var out []node.NFTObject
 	err := r.all(ctx, what, msg, unix.AF_UNSPEC, nil, func(o node.NFTObject) error {
-		out = append(out, o)
+		out = append(out, kept(o))
 		return nil
+	}, func() { out = nil })
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NFTBaseChains returns the base chains of one family. No kernel lists them alone, so that all chains of the family are
+// received; what has no hook is dropped where it lies.
+func (r *Reader) NFTBaseChains(ctx context.Context, f node.NFTFamily) ([]node.NFTObject, error) {
+	var out []node.NFTObject
+	err := r.all(ctx, "nftables chains", unix.NFT_MSG_GETCHAIN, f, nil, func(o node.NFTObject) error {
+		base := false
+		err := each(o.Attrs, func(typ uint16, _ []byte) { base = base || typ == unix.NFTA_CHAIN_HOOK })
+		if base {
+			out = append(out, kept(o))
+		}
+		return err
 	}, func() { out = nil })
 	if err != nil {
 		return nil, err
@@ -46,11 +64,12 @@ func (r *Reader) NFTRules(ctx context.Context, f node.NFTFamily, table, chain st
 	attrs := attrString(nil, unix.NFTA_RULE_TABLE, table)
 	attrs = attrString(attrs, unix.NFTA_RULE_CHAIN, chain)
 	var out [][]byte
+	var room arena
 	what := fmt.Sprintf("nftables rules of chain %s of table %s %s", chain, f, table)
 	err := r.all(ctx, what, unix.NFT_MSG_GETRULE, f, attrs, func(o node.NFTObject) error {
-		out = append(out, o.Attrs)
+		out = append(out, room.keep(o.Attrs))
 		return nil
-	}, func() { out = nil })
+	}, func() { out, room = nil, nil })
 	if err != nil {
 		return nil, err
 	}

@@ -74,6 +74,8 @@ func (e *env) Route(_ context.Context, q node.RouteQuery) (node.Route, error) {
 	return node.Route{}, &node.RouteError{Errno: "ENETUNREACH", Number: int(unix.ENETUNREACH)}
 }
 
+func (e *env) SourceRules(context.Context, bool) (bool, error) { return false, nil }
+
 func (e *env) AddrType(_ context.Context, a netip.Addr, _ string) (node.RouteType, error) {
 	if e.local[a] {
 		return node.RouteLocal, nil

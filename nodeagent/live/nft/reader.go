@@ -41,7 +41,8 @@ func (r *Reader) Close() error { return r.sock.Close() }
 // headerLen is the length of struct nfgenmsg.
 const headerLen = 4
 
-// do sends a request for one object, or a dump, and calls f for each message with the attributes behind struct nfgenmsg.
+// do sends a request for one object, or a dump, and calls f for each message with the attributes behind struct nfgenmsg,
+// which are valid until f returns.
 func (r *Reader) do(ctx context.Context, what string, msg uint16, flags uint16, family node.NFTFamily, attrs []byte, f func(node.NFTObject) error) error {
 	body := append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...)
 	typ := uint16(unix.NFNL_SUBSYS_NFTABLES)<<8 | msg
@@ -49,7 +50,7 @@ func (r *Reader) do(ctx context.Context, what string, msg uint16, flags uint16, 
 		if m.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < headerLen {
 			return nil
 		}
-		return f(node.NFTObject{Family: node.NFTFamily(m.Data[0]), Attrs: bytes.Clone(m.Data[headerLen:])})
+		return f(node.NFTObject{Family: node.NFTFamily(m.Data[0]), Attrs: m.Data[headerLen:]})
 	})
 	return explain(what, err)
 }
@@ -77,13 +78,36 @@ func (r *Reader) all(ctx context.Context, what string, msg uint16, family node.N
 	})
 }
 
+// kept returns an object that outlives its message.
+func kept(o node.NFTObject) node.NFTObject {
+	o.Attrs = bytes.Clone(o.Attrs)
+	return o
+}
+
+// arena keeps many messages in few pieces of memory: a chain may have ten thousand rules.
+type arena []byte
+
+// arenaPiece is the size of a piece, in bytes.
+const arenaPiece = 64 << 10
+
+// keep copies b. Short chains get a piece of their own size.
+func (a *arena) keep(b []byte) []byte {
+	if len(b) > cap(*a)-len(*a) {
+		size := max(len(b), min(arenaPiece, 2*cap(*a)))
+		*a = make([]byte, 0, size)
+	}
+	start := len(*a)
+	*a = append(*a, b...)
+	return (*a)[start:len(*a):len(*a)]
+}
+
 // one reads one object.
 func (r *Reader) one(ctx context.Context, what string, msg uint16, family node.NFTFamily, attrs []byte) (node.NFTObject, error) {
 	var out node.NFTObject
 	found := false
 	err := nlsock.Retry(ctx, func() {}, func() error {
 		return r.do(ctx, what, msg, 0, family, attrs, func(o node.NFTObject) error {
-			out, found = o, true
+			out, found = kept(o), true
 			return nil
 		})
 	})

@@ -10,7 +10,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
@@ -31,6 +34,17 @@ func open(t *testing.T, commands ...string) *Reader {
 		if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
 			t.Fatalf("ip %s: %v: %s", c, err, out)
 		}
+	}
+	// The kernel makes an IPv6 address's local route a moment later.
+	for i := 0; ; i++ {
+		out, err := exec.Command("ip", "-6", "route", "show", "table", "local", "fd00:250::11").CombinedOutput()
+		if err == nil && len(out) > 0 {
+			break
+		}
+		if i == 200 {
+			t.Fatalf("fd00:250::11 has no local route: %v: %s", err, out)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	r, err := New(nil)
 	if err != nil {
@@ -85,8 +99,8 @@ func TestRoute(t *testing.T) {
 			if c.q.In != "" {
 				got.PrefSrc, got.Out = c.want.PrefSrc, c.want.Out
 			}
-			if got != c.want {
-				t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+			if d := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+				t.Errorf("%s (-want +got):\n%s", name, d)
 			}
 		}
 	}
@@ -135,5 +149,31 @@ func TestLinksAndAddresses(t *testing.T) {
 	}
 	if !peer {
 		t.Errorf("the point-to-point address is not among %+v", addrs)
+	}
+}
+
+func TestMultipathAndSourceRules(t *testing.T) {
+	r := open(t, "link add eth1 type veth peer name peer1", "link set eth1 up", "link set peer1 up", "addr add 10.251.0.11/24 dev eth1",
+		"route add 10.9.0.0/16 nexthop via 10.250.0.1 nexthop via 10.251.0.1")
+	ctx := context.Background()
+	got, err := r.Route(ctx, node.RouteQuery{Dst: netip.MustParseAddr("10.9.1.1"), All: true})
+	if err != nil || len(got.Hops) != 2 || !got.Uses("eth0") || !got.Uses("eth1") || got.Uses("lo") {
+		t.Errorf("got %+v, %v, want both next hops", got, err)
+	}
+	if got, err := r.Route(ctx, node.RouteQuery{Dst: netip.MustParseAddr("10.250.0.1"), All: true}); err != nil || got.Hops != nil || !got.Uses("eth0") {
+		t.Errorf("a single next hop: %+v, %v", got, err)
+	}
+	for i, command := range []string{"", "rule add fwmark 1 lookup 100", "rule add from 10.0.0.0/8 lookup 100"} {
+		if command != "" {
+			if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+		}
+		if found, err := r.SourceRules(ctx, false); err != nil || found != (i == 2) {
+			t.Errorf("after %q: source rules %v, %v", command, found, err)
+		}
+	}
+	if found, err := r.SourceRules(ctx, true); err != nil || found {
+		t.Errorf("IPv6: source rules %v, %v", found, err)
 	}
 }

@@ -29,9 +29,25 @@ func (r *Reader) Route(ctx context.Context, q node.RouteQuery) (node.Route, erro
 	if _, err := r.Links(ctx); err != nil {
 		return node.Route{}, err
 	}
+	out, err := r.route(ctx, q, false)
+	if err == nil && q.All {
+		all, err := r.route(ctx, q, true)
+		if err != nil {
+			return out, err
+		}
+		out.Hops = all.Hops
+	}
+	return out, err
+}
+
+// route makes one request; with match the kernel shows the route itself, with all its next hops, instead of its choice.
+func (r *Reader) route(ctx context.Context, q node.RouteQuery, match bool) (node.Route, error) {
 	body, err := r.routeRequest(ctx, q)
 	if err != nil {
 		return node.Route{}, err
+	}
+	if match {
+		binary.NativeEndian.PutUint32(body[8:], binary.NativeEndian.Uint32(body[8:])|unix.RTM_F_FIB_MATCH)
 	}
 	var out node.Route
 	found := false
@@ -155,6 +171,10 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 			if len(b) > 2 {
 				out.Gateway, _ = netip.AddrFromSlice(b[2:])
 			}
+		case unix.RTA_MULTIPATH:
+			hops, err := r.nextHops(ctx, b)
+			out.Hops = hops
+			return err
 		case unix.RTA_METRICS:
 			return nlattr.Each(b, func(typ uint16, b []byte) error {
 				if typ == unix.RTAX_MTU && len(b) >= 4 {
@@ -166,4 +186,35 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 		return nil
 	})
 	return out, err
+}
+
+// nextHops reads the struct rtnexthop list of a multipath route.
+func (r *Reader) nextHops(ctx context.Context, b []byte) ([]node.NextHop, error) {
+	var out []node.NextHop
+	for len(b) >= unix.SizeofRtNexthop {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtNexthop || size > len(b) {
+			return nil, fmt.Errorf("a next hop of %d bytes in %d", size, len(b))
+		}
+		name, err := r.name(ctx, binary.NativeEndian.Uint32(b[4:]))
+		if err != nil {
+			return nil, err
+		}
+		h := node.NextHop{Out: name}
+		err = nlattr.Each(b[unix.SizeofRtNexthop:size], func(typ uint16, b []byte) error {
+			switch {
+			case typ == unix.RTA_GATEWAY:
+				h.Gateway, _ = netip.AddrFromSlice(b)
+			case typ == unix.RTA_VIA && len(b) > 2:
+				h.Gateway, _ = netip.AddrFromSlice(b[2:])
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return out, nil
 }
