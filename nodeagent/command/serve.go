@@ -25,6 +25,9 @@ import (
 // requestTimeout bounds one request of the plugin.
 const requestTimeout = time.Minute
 
+// firstRequest bounds the wait for the first request.
+const firstRequest = 45 * time.Second
+
 // defaultFlows bounds the flows of one answer when the request does not.
 const defaultFlows = 1000
 
@@ -48,8 +51,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	r := bufio.NewReader(in)
 	greeted := false
 	for {
-		var q wire.Request
-		err := wire.Read(r, &q)
+		q, err := next(r, !greeted)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -68,6 +70,33 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		if err := wire.Write(out, a); err != nil {
 			return err
 		}
+	}
+}
+
+// next receives a request. The first one must come soon: a plugin that was killed before it attached never opens the
+// agent's standard input, which then never closes either.
+func next(r io.Reader, first bool) (wire.Request, error) {
+	type received struct {
+		q   wire.Request
+		err error
+	}
+	got := make(chan received, 1)
+	go func() {
+		var x received
+		x.err = wire.Read(r, &x.q)
+		got <- x
+	}()
+	var late <-chan time.Time
+	if first {
+		t := time.NewTimer(firstRequest)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case x := <-got:
+		return x.q, x.err
+	case <-late:
+		return wire.Request{}, fmt.Errorf("no request came within %s", firstRequest)
 	}
 }
 

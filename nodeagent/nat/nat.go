@@ -19,6 +19,9 @@ func Apply(p *skb.Packet, r skb.NAT, ch *rule.Chooser) (rule.Result, error) {
 	if p.Ct == nil || p.Ct.NATDone(r.Source) {
 		return rule.Result{Code: rule.Drop, Matched: true, Action: "drop", Says: "there is no connection to translate"}, nil
 	}
+	if r.Source && r.Ports {
+		p.Ct.SourcePorts = [2]uint16{min(r.MinPort, r.MaxPort), max(r.MinPort, r.MaxPort)}
+	}
 	current := p.Ct.Reply.Reverse()
 	next := choose(current, r, p.Ct.Zone, p.Family)
 	set(p, current, next, r.Source)

@@ -72,7 +72,8 @@ type Conn struct {
 	Helper string
 	// New is true when this packet created it.
 	New bool
-	// Template is what a CT target attached before tracking.
+	// SourcePorts bounds the source port that a rule allows for the translation, both 0 when it gives no range.
+	SourcePorts [2]uint16
 	// TCPState is the state in conntrack's numbers (enum tcp_conntrack), 0 when not known or not TCP.
 	TCPState uint8
 	// TimeoutSeconds is the time left when the entry was read.

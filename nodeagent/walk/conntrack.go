@@ -300,7 +300,8 @@ func (n *natHook) run(w *walk, b *branch, next func(*branch)) {
 		w.passGroups(b, groups, func(b *branch) {
 			nat.NullBinding(b.p, n.source)
 			if n.source {
-				w.clash(b)
+				w.clash(b, after)
+				return
 			}
 			after(b)
 		})
@@ -354,18 +355,32 @@ func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
 	w.reroute(b, next)
 }
 
-// clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get.
-func (w *walk) clash(b *branch) {
+// clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get. Where
+// the rule leaves only that port there is nothing to choose: TCP is dropped when conntrack confirms the flow
+// (nf_ct_resolve_clash), and what becomes of other protocols is not modelled.
+func (w *walk) clash(b *branch, next func(*branch)) {
 	p := b.p
 	if p.Ct == nil || !p.Ct.New || !p.HasPorts() || p.Ct.Reply.Dst.Port() == 0 {
+		next(b)
 		return
 	}
 	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.Zone)
 	if errors.Is(err, node.ErrNotFound) {
+		next(b)
 		return
 	}
 	if err != nil {
 		w.fail(err)
+		return
+	}
+	if ports := p.Ct.SourcePorts; ports[0] != 0 && ports[0] == ports[1] {
+		reason := fmt.Sprintf("another flow already uses %s, and the rule allows no other port", p.Ct.Reply.Dst)
+		if p.Proto() != skb.TCP {
+			w.unmodelled(b, "two flows with one tuple", next)
+			return
+		}
+		w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "drop", Says: reason})
+		w.end(b, end{verdict: trace.Dropped, reason: reason})
 		return
 	}
 	free := netip.AddrPortFrom(p.Ct.Reply.Dst.Addr(), 0)
@@ -373,4 +388,5 @@ func (w *walk) clash(b *branch) {
 	p.Ct.Status |= skb.StatusSrcNAT
 	p.SetSource(free)
 	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "source port chosen by the kernel", Says: "another flow already uses this address and port"})
+	next(b)
 }

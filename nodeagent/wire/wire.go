@@ -1,8 +1,9 @@
 // Package wire is the conversation between the plugin and the agent in a node's pod: length-delimited JSON on the
 // agent's standard input and output.
 //
-// A frame is 4 bytes of length, big-endian, then that many bytes of JSON. The agent first sends a Hello, then answers
-// each Request, in order, with one Answer of the same ID. It exits when its standard input closes.
+// A frame is 4 bytes of length, big-endian, then that many bytes of JSON. Upon the first Request the agent sends a Hello:
+// what it wrote before anybody attached would be lost. Then it answers each Request, in order, with one Answer of the
+// same ID. It exits when its standard input closes.
 package wire
 
 import (
