@@ -163,8 +163,47 @@ type Outcome struct {
 	Conditions []string `json:"conditions"`
 	// Unknown is what the engine could not evaluate on this branch.
 	Unknown []Unknown `json:"unknown,omitempty"`
+	// Tunnel is how a forwarded packet is wrapped when Out is a tunnel interface, nil when it is not.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
+	// Tracked are the connection tracking entries that the packet makes on this branch, in the order of the namespaces it
+	// passes. They are what a reply would meet.
+	Tracked []Tracked `json:"tracked,omitempty"`
 	// Path are the indexes into Hops of the steps that led here, in order.
 	Path []int `json:"path"`
+}
+
+// Tunnel is the outer packet of an encapsulated one.
+type Tunnel struct {
+	// Kind is the interface's driver: vxlan, geneve, ipip, gre, wireguard, sit.
+	Kind string `json:"kind"`
+	// ID is the VXLAN or Geneve network identifier.
+	ID uint32 `json:"id,omitempty"`
+	// Source and Destination are the outer addresses with the outer UDP ports, 0 where there are none or the kernel chooses.
+	Source      netip.AddrPort `json:"source"`
+	Destination netip.AddrPort `json:"destination"`
+	// Overhead is what the encapsulation adds to a packet, in bytes.
+	Overhead int `json:"overhead"`
+	// MTU is the tunnel interface's, OuterMTU that of the interface the outer packet leaves by.
+	MTU      int `json:"mtu"`
+	OuterMTU int `json:"outerMTU,omitempty"`
+}
+
+// Tracked is a connection tracking entry that a walked packet makes in one network namespace.
+type Tracked struct {
+	// Node and Namespace say where, as in a Hop; Key is the namespace's own name for the agent, "" for the node's.
+	Node      string `json:"node,omitempty"`
+	Namespace string `json:"namespace"`
+	Key       string `json:"key,omitempty"`
+	Protocol  string `json:"protocol"`
+	// Source and Destination are those of the original direction; ReplySource and ReplyDestination of the reply. A port that
+	// the kernel will choose is 0.
+	Source           netip.AddrPort `json:"source"`
+	Destination      netip.AddrPort `json:"destination"`
+	ReplySource      netip.AddrPort `json:"replySource"`
+	ReplyDestination netip.AddrPort `json:"replyDestination"`
+	// Mark and Zone are the entry's.
+	Mark Mark   `json:"mark,omitempty"`
+	Zone uint16 `json:"zone,omitempty"`
 }
 
 // Unknown names one thing that is not modelled, and where it stood.

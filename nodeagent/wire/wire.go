@@ -126,6 +126,16 @@ type WalkRequest struct {
 	Follow bool `json:"follow,omitempty"`
 	// FromAddress starts the walk as a process in the namespace on the node that has the source address.
 	FromAddress bool `json:"fromAddress,omitempty"`
+	// Reply makes the packet the first answer to a flow: a SYN-ACK for TCP.
+	Reply bool `json:"reply,omitempty"`
+	// Assume are connection tracking entries to be taken as there, besides those that are: what an earlier walk of the same
+	// journey made on this node (trace.Outcome.Tracked).
+	Assume []trace.Tracked `json:"assume,omitempty"`
+	// Arrives names the address of this node that the packet was sent to by its last hop; In is then the interface with
+	// that address. It is used when In is empty.
+	Arrives netip.Addr `json:"arrives,omitzero"`
+	// Tunnel is the outer packet that the packet arrives in, nil when it comes as it is. The outer packet is walked first.
+	Tunnel *trace.Tunnel `json:"tunnel,omitempty"`
 }
 
 // FlowsRequest asks for conntrack entries whose original direction goes to one of the destinations.
