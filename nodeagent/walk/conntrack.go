@@ -44,6 +44,11 @@ func (w *walk) track(b *branch, next func(*branch)) {
 			zone = uint16(p.Mark)
 		}
 	}
+	if c, reply := w.assumedEntry(t, zone); c != nil {
+		w.known(b, c, reply)
+		next(b)
+		return
+	}
 	if known {
 		c, reply, err := w.ns.Lookup(w.ctx, t, zone)
 		switch {
@@ -57,6 +62,13 @@ func (w *walk) track(b *branch, next func(*branch)) {
 			w.fail(err)
 			return
 		}
+	}
+	if flags, k := p.TCPFlags(); k&0x12 == 0x12 && flags&0x12 == 0x12 {
+		// A SYN-ACK opens no flow (net/netfilter/nf_conntrack_proto_tcp.c): rules see it as invalid.
+		p.State = skb.CtInvalid
+		w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "conntrack: invalid", Says: "an answer to a flow that connection tracking does not have here"})
+		next(b)
+		return
 	}
 	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: zone, Helper: helper}
 	p.State = skb.CtNew
