@@ -339,12 +339,10 @@ func (n *natHook) guard(g group) group {
 		return f
 	}
 	out := group{}
-	for _, f := range g.functions {
-		out.functions = append(out.functions, wrap(f))
-	}
-	if g.legacy != nil {
-		f := wrap(*g.legacy)
-		out.legacy = &f
+	for _, q := range g.sequences {
+		for _, f := range q.functions {
+			out.add(q.of, wrap(f))
+		}
 	}
 	return out
 }
