@@ -129,13 +129,14 @@ func (w *walk) pick(b *branch, sequences []sequence, i int, next func(*branch)) 
 		others = append(others, s.functions[0].name)
 	}
 	u := trace.Unknown{
-		What:  fmt.Sprintf("whether %s runs before %s, all of priority %d", head.name, strings.Join(others, " and "), head.priority),
+		What:  fmt.Sprintf("the order of %s and %s, all of priority %d", head.name, strings.Join(others, " and "), head.priority),
 		Where: b.p.Hook.String(),
 	}
+	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), b.p.Hook)
 	first, second := b.clone(), b
 	w.branches++
-	first.assume(rule.Assumption{Unknown: &u})
-	second.assume(rule.Assumption{Unknown: &u, Negation: true})
+	first.assume(rule.Assumption{Unknown: &u, Words: words})
+	second.assume(rule.Assumption{Unknown: &u, Words: words, Negation: true})
 	run(first)
 	w.pick(second, sequences, i+1, next)
 }
