@@ -124,9 +124,9 @@ func (w *walk) bridgeChains(all []nftables.Chain, name string) (string, error) {
 func (w *walk) unmodelled(b *branch, what string, next func(*branch)) {
 	u := trace.Unknown{What: what, Where: b.p.Hook.String()}
 	dropped := b.clone()
-	dropped.assume(rule.Assumption{Unknown: &u})
+	dropped.assume(rule.Assumption{Unknown: &u, Words: what + " drops it"})
 	w.hop(dropped, trace.Hop{Hook: b.p.Hook.String(), Action: "not modelled: " + what})
 	w.end(dropped, end{verdict: trace.Dropped, reason: what + " may drop it"})
-	b.assume(rule.Assumption{Unknown: &u, Negation: true})
+	b.assume(rule.Assumption{Unknown: &u, Words: what + " drops it", Negation: true})
 	next(b)
 }

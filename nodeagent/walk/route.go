@@ -254,6 +254,9 @@ func (w *walk) postrouting(b *branch) {
 		p := b.p
 		if b.route.Type == node.RouteLocal && !b.looped {
 			p.In, p.Out, b.looped = b.route.Out, "", true
+			if p.Ct != nil {
+				p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
+			}
 			// The routing decision travels with the packet: it is not made again.
 			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
 			return
