@@ -34,7 +34,28 @@ type place struct {
 	file  string // opens the namespace, while the thread lives
 }
 
+// newPlace makes a namespace with a process in it, as a pod has one: that is how a walk finds it.
 func newPlace(t *testing.T, name string) *place {
+	t.Helper()
+	p := newHidden(t, name)
+	var keeper *exec.Cmd
+	var err error
+	p.do(func() {
+		keeper = exec.Command("sleep", "120")
+		err = keeper.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = keeper.Process.Kill()
+		_ = keeper.Wait()
+	})
+	return p
+}
+
+// newHidden makes a namespace without a process of its own: a walk ends before it, as it ends at a real network.
+func newHidden(t *testing.T, name string) *place {
 	t.Helper()
 	p := &place{name: name, calls: make(chan func())}
 	ready := make(chan error)
@@ -51,20 +72,6 @@ func newPlace(t *testing.T, name string) *place {
 		t.Fatalf("making a network namespace (needs root): %v", err)
 	}
 	t.Cleanup(func() { close(p.calls) })
-	// A process in the namespace, as a pod has one: that is how the agent finds it.
-	var keeper *exec.Cmd
-	var err error
-	p.do(func() {
-		keeper = exec.Command("sleep", "120")
-		err = keeper.Start()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = keeper.Process.Kill()
-		_ = keeper.Wait()
-	})
 	p.sh(t, "ip link set lo up")
 	return p
 }
