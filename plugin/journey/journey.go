@@ -1,8 +1,8 @@
-// Package journey follows a packet over all the nodes that it passes, and its answer back.
+// Package journey follows a packet over all the nodes that it passes, and the reply back.
 //
 // An agent walks a packet on one node, through the namespaces of its pods, and ends where the packet leaves the node. The
 // journey goes on with the agent on the node that gets it, until every branch has an end: a socket, a drop, or the world
-// outside the cluster. From the ends that were reached the answer is walked to the client, against the connection tracking
+// outside the cluster. From the ends that were reached the reply is walked to the client, against the connection tracking
 // entries that the way there made. Nothing is assumed about a node whose agent cannot be asked.
 package journey
 
@@ -57,27 +57,28 @@ type Stop struct {
 	Outcome int
 	// Node is where the packet goes.
 	Node string
-	Why  string
+	// Why says why the node could not be read, or why the branch is not followed.
+	Why string
 	// Bounded is true when the branch was left out to keep the trace small, and false when the node could not be read.
 	Bounded bool
 }
 
-// Reply is the way of an answer back to the client.
+// Reply is the way of the first reply packet back to the client.
 type Reply struct {
 	// Outcome is the index in the journey's Trace.Outcomes of the end that answers.
 	Outcome int
 	// Same are further outcomes on the same nodes and of the same kind, which it stands for.
 	Same []int
-	// Trace is the answer's way over all nodes; nil when it could not be walked.
+	// Trace is the reply's way over all nodes; nil when it could not be walked.
 	Trace *trace.Trace
-	// Return is how the answer comes back, and Why says it in words; empty for Symmetric.
+	// Return is how the reply comes back, and Why says it in words; empty for Symmetric.
 	Return Return
 	Why    string
-	// Undone are the nodes whose connection tracking translates the answer.
+	// Undone are the nodes whose connection tracking translates the reply back.
 	Undone []string
 }
 
-// Return is how an answer comes back.
+// Return is how a reply comes back.
 type Return string
 
 // The returns, from best to worst.

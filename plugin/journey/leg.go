@@ -82,7 +82,7 @@ func (g *Guide) onwards(node string, outs []trace.Outcome, depth int) []*onward 
 		next[i] = &onward{crossing: c}
 		by[c.node] = append(by[c.node], i)
 		if depth >= mostCrossings {
-			next[i].stop = "the packet goes round between nodes"
+			next[i].stop, next[i].bounded = "the packet goes round between nodes", true
 		}
 	}
 	share := mostBranches
@@ -91,7 +91,7 @@ func (g *Guide) onwards(node string, outs []trace.Outcome, depth int) []*onward 
 	}
 	for n, branches := range by {
 		for _, i := range branches[min(share, len(branches)):] {
-			next[i].stop, next[i].bounded = fmt.Sprintf("not followed: %d other branches to %s are", share, n), true
+			next[i].stop, next[i].bounded = fmt.Sprintf("%d other branches to %s are", share, n), true
 		}
 	}
 	return next
@@ -101,11 +101,11 @@ func (g *Guide) onwards(node string, outs []trace.Outcome, depth int) []*onward 
 func (n *onward) settle() {
 	switch {
 	case errors.Is(n.leg.err, ErrLimit):
-		n.stop, n.bounded = fmt.Sprintf("not followed: %s is beyond --max-nodes", n.node), true
+		n.stop, n.bounded = "the node is beyond --max-nodes", true
 	case n.leg.err != nil:
-		n.stop = fmt.Sprintf("%s could not be read: %s", n.node, n.leg.err)
+		n.stop = n.leg.err.Error()
 	case n.leg.failed != nil:
-		n.stop = fmt.Sprintf("%s could not be read: %s", n.node, n.leg.failed.Message)
+		n.stop = n.leg.failed.Message
 	}
 	if n.stop != "" {
 		n.leg = nil

@@ -13,13 +13,13 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 )
 
-// mostReplies bounds how many answers of one journey are walked each for itself; of more, one stands for all that are alike.
+// mostReplies bounds how many replies of one journey are walked each for itself; of more, one stands for all that are alike.
 const mostReplies = 16
 
-// replies walks the answers from the ends that a packet was delivered to.
+// replies walks the replies from the ends that a packet was delivered to.
 func (g *Guide) replies(ctx context.Context, s Start, j *Journey) {
 	if s.Client.Invented {
-		return // nobody is there to get an answer
+		return // nobody is there to get a reply
 	}
 	j.Replies = answering(s, j.Trace)
 	var wg sync.WaitGroup
@@ -29,8 +29,8 @@ func (g *Guide) replies(ctx context.Context, s Start, j *Journey) {
 	wg.Wait()
 }
 
-// answering chooses the ends whose answers are walked: those at a socket, or in the stack of a node whose protocol has no
-// sockets that could be seen. A packet that its own pod's sidecar takes goes nowhere, and neither does the answer.
+// answering chooses the ends whose replies are walked: those at a socket, or in the stack of a node whose protocol has no
+// sockets that could be seen. A packet that its own pod's sidecar takes goes nowhere, and neither does a reply.
 func answering(s Start, t *trace.Trace) []Reply {
 	var out []Reply
 	for i := range t.Outcomes {
@@ -79,7 +79,7 @@ func inPod(t *trace.Trace, o *trace.Outcome) bool {
 	return h != nil && h.Namespace != "" && h.Namespace != "host"
 }
 
-// reply walks one answer.
+// reply walks one reply.
 func (g *Guide) reply(ctx context.Context, s Start, t *trace.Trace, r *Reply) {
 	o := &t.Outcomes[r.Outcome]
 	nodes := nodesOf(t, o)
@@ -100,10 +100,10 @@ func (g *Guide) reply(ctx context.Context, s Start, t *trace.Trace, r *Reply) {
 	}, assume, 0)
 	switch {
 	case root.err != nil:
-		r.Return, r.Why = Unclear, fmt.Sprintf("the answer could not be walked on %s: %s", node, root.err)
+		r.Return, r.Why = Unclear, fmt.Sprintf("it could not be walked on %s: %s", node, root.err)
 		return
 	case root.failed != nil:
-		r.Return, r.Why = Unclear, fmt.Sprintf("the answer could not be walked on %s: %s", node, root.failed.Message)
+		r.Return, r.Why = Unclear, fmt.Sprintf("it could not be walked on %s: %s", node, root.failed.Message)
 		return
 	}
 	b := newBuilder(root.trace.Packet)
@@ -111,7 +111,7 @@ func (g *Guide) reply(ctx context.Context, s Start, t *trace.Trace, r *Reply) {
 	r.Trace = b.trace
 	r.Return = Symmetric
 	if len(b.trace.Outcomes) == 0 {
-		r.Return, r.Why = Unclear, "the walk of the answer has no end"
+		r.Return, r.Why = Unclear, "its walk has no end"
 	}
 	for i := range b.trace.Outcomes {
 		back, why := s.judge(t, nodes, b, i)
@@ -125,7 +125,7 @@ func translates(e trace.Tracked) bool {
 	return e.ReplySource != e.Destination || e.ReplyDestination.Addr() != e.Source.Addr()
 }
 
-// judge says how one end of an answer's walk looks to the client. nodes are those of the way there.
+// judge says how one end of a reply's walk looks to the client. nodes are those of the way there.
 func (s Start) judge(there *trace.Trace, nodes []string, b *builder, i int) (Return, string) {
 	o := &b.trace.Outcomes[i]
 	back := nodesOf(b.trace, o)
@@ -134,7 +134,7 @@ func (s Start) judge(there *trace.Trace, nodes []string, b *builder, i int) (Ret
 		at = back[len(back)-1]
 	}
 	if k := slices.IndexFunc(b.stops, func(x Stop) bool { return x.Outcome == i }); k >= 0 {
-		return Unclear, "the answer goes on to " + b.stops[k].Node + ": " + b.stops[k].Why
+		return Unclear, b.stops[k].text()
 	}
 	switch o.Verdict {
 	case trace.Undetermined:
@@ -142,31 +142,31 @@ func (s Start) judge(there *trace.Trace, nodes []string, b *builder, i int) (Ret
 		if len(o.Unknown) > 0 {
 			what = o.Unknown[0].What
 		}
-		return Unclear, fmt.Sprintf("what becomes of the answer on %s could not be told: %s", at, what)
+		return Unclear, fmt.Sprintf("what becomes of it on %s could not be told: %s", at, what)
 	case trace.Dropped, trace.Rejected:
-		return Lost, strings.TrimSuffix(fmt.Sprintf("the answer is %s on %s: %s", o.Verdict, at, o.Reason), ": ") + onlyIf(o.Conditions)
+		return Lost, strings.TrimSuffix(fmt.Sprintf("it is %s on %s: %s", o.Verdict, at, o.Reason), ": ") + onlyIf(o.Conditions)
 	}
 	client := there.Packet.Source.Addr().Unmap()
 	if to := o.Destination.Addr().Unmap(); to != client {
-		return Lost, fmt.Sprintf("the answer goes to %s on %s, and the client is %s", to, at, client)
+		return Lost, fmt.Sprintf("it goes to %s on %s, and the client is %s", to, at, client)
 	}
 	if s.Client.Kind == intent.FromOutside {
 		if o.Verdict != trace.Forwarded {
-			return Lost, "the answer ends on " + at + " and does not leave the cluster"
+			return Lost, "it ends on " + at + " and does not leave the cluster"
 		}
 	} else if o.Verdict == trace.Forwarded || at != s.Client.Node {
-		return Lost, fmt.Sprintf("the answer does not come to the client: it leaves %s%s", at, by(o.Out))
+		return Lost, fmt.Sprintf("it leaves %s%s, and the client is on %s", at, by(o.Out), s.Client.Node)
 	}
 	if from := unmap(o.Source); from != s.Destination {
-		return Untranslated, fmt.Sprintf("the answer comes from %s, and the client had asked %s", from, s.Destination)
+		return Untranslated, fmt.Sprintf("it comes from %s, and the client had asked %s", from, s.Destination)
 	}
 	came := slices.Clone(nodes)
 	slices.Reverse(came)
 	if len(back) > 0 && !slices.Equal(came, back) {
-		return Asymmetric, fmt.Sprintf("the answer goes back by %s, and the packet came by %s", strings.Join(back, ", "), strings.Join(nodes, ", "))
+		return Asymmetric, fmt.Sprintf("it goes back by %s, and the packet came by %s", strings.Join(back, ", "), strings.Join(nodes, ", "))
 	}
 	if s.In != "" && o.Out != "" && o.Out != s.In {
-		return Asymmetric, fmt.Sprintf("the answer leaves %s by %s, and the packet came in by %s", at, o.Out, s.In)
+		return Asymmetric, fmt.Sprintf("it leaves %s by %s, and the packet came in by %s", at, o.Out, s.In)
 	}
 	return Symmetric, ""
 }
@@ -186,3 +186,11 @@ func by(out string) string {
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// text says in the middle of a sentence where the packet goes, and why its way ends there.
+func (s Stop) text() string {
+	if s.Bounded {
+		return fmt.Sprintf("it goes on to %s and is not followed: %s", s.Node, s.Why)
+	}
+	return fmt.Sprintf("it goes on to %s, which could not be read: %s", s.Node, s.Why)
+}
