@@ -71,7 +71,7 @@ func (c crossing) hop(from string) trace.Hop {
 	}
 	if t := c.tunnel; t != nil {
 		h.Action = fmt.Sprintf("via %s to %s", t.Kind, c.node)
-		h.Says = fmt.Sprintf("%s wraps it: %s to %s, %d bytes more", c.out, t.Source.Addr(), t.Destination.Addr(), t.Overhead)
+		h.Says = fmt.Sprintf("the outer packet, %s to %s, leaves by %s", t.Source.Addr(), t.Destination.Addr(), c.out)
 	}
 	return h
 }

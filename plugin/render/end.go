@@ -55,7 +55,7 @@ func endOfBranch(m *intent.Model, c *diagnose.Comparison, index int, wide bool) 
 		return e
 	case o.Verdict == trace.Forwarded:
 		e.what = way + leaves(o)
-		if o.Reason != "" {
+		if o.Reason != "" && wide {
 			e.what += ": " + o.Reason
 		}
 	case o.Verdict == trace.Delivered:

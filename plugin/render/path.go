@@ -154,7 +154,11 @@ func (p *page) hop(h *trace.Hop, hook, table, indent string) {
 		}
 		where = short(where, chainWidth)
 	}
-	p.line(plain, fmt.Sprintf("%s%-11s %-*s %s", indent, hook, chainWidth, where, p.stepText(h)))
+	if where == "" && hook != "" { // no table: the step itself may be long
+		p.line(plain, fmt.Sprintf("%s%-11s %s", indent, hook, p.stepText(h)))
+	} else {
+		p.line(plain, fmt.Sprintf("%s%-11s %-*s %s", indent, hook, chainWidth, where, p.stepText(h)))
+	}
 	if p.wide && h.Rule != nil {
 		p.line(faint, fmt.Sprintf("%s%-11s %s", indent, "", ruleText(h.Rule)))
 	}
