@@ -51,6 +51,9 @@ func names(to string, m *intent.Model, p intent.AccessPath) bool {
 }
 
 func isKind(s string, k intent.AccessKind) bool {
+	if k == intent.LoadBalancerIP && strings.EqualFold(s, "lb") {
+		return true
+	}
 	return strings.EqualFold(s, string(k)) || strings.EqualFold(s, string(k)+"IP")
 }
 

@@ -27,7 +27,7 @@ func checkEnds(m *intent.Model, w *survey.Walk, v view) []draft {
 		if e, ok := known(m, w.Path, to); ok {
 			name = endpointName(e)
 		}
-		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: endOf(w.Trace, o)}
+		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: []string{socketText(w.Trace, o)}}
 		dst := plainAddress(o.Destination)
 		switch bound, onlyThere := boundElsewhere(o); {
 		case Redirected(w.Trace, o):
@@ -43,6 +43,18 @@ func checkEnds(m *intent.Model, w *survey.Walk, v view) []draft {
 		out = append(out, d)
 	}
 	return out
+}
+
+// socketText is the end at a stack as evidence: where it is, and what was found there.
+func socketText(t *trace.Trace, o *trace.Outcome) string {
+	h := lastOf(t, o)
+	if h == nil || h.Node == "" {
+		return o.Reason
+	}
+	if h.Namespace == hostNamespace {
+		return h.Node + ": " + o.Reason
+	}
+	return h.Node + " in " + h.Namespace + ": " + o.Reason
 }
 
 // boundElsewhere reads where a socket listens instead, out of the reason for an end.

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -13,9 +14,10 @@ import (
 // replies writes how the replies come back: one line for all that are alike.
 func (p *page) replies(a *Answer, c *diagnose.Comparison) {
 	type line struct {
-		r     *journey.Reply
-		ends  []string
-		count int
+		r    *journey.Reply
+		ends []string
+		// walked replies stand for count.
+		walked, count int
 	}
 	var lines []*line
 	by := map[string]*line{}
@@ -28,16 +30,22 @@ func (p *page) replies(a *Answer, c *diagnose.Comparison) {
 			by[key] = l
 			lines = append(lines, l)
 		}
-		l.ends = append(l.ends, diagnose.EndpointOf(a.Model, c.Walk, &c.Walk.Trace.Outcomes[r.Outcome]).String())
+		if to := diagnose.EndpointOf(a.Model, c.Walk, &c.Walk.Trace.Outcomes[r.Outcome]).String(); !slices.Contains(l.ends, to) {
+			l.ends = append(l.ends, to)
+		}
+		l.walked++
 		l.count += 1 + len(r.Same)
 	}
 	for _, l := range lines {
 		from := ""
 		if len(lines) > 1 || l.count < ends(c) {
-			from = " of " + list(l.ends)
+			from = " of " + l.ends[0]
+			if len(l.ends) > 1 {
+				from = fmt.Sprintf(" of %d endpoints", len(l.ends))
+			}
 		}
-		if more := l.count - len(l.ends); more > 0 && l.r.Return == journey.Symmetric {
-			from += fmt.Sprintf(" (%d walked, %d more alike)", len(l.ends), more)
+		if more := l.count - l.walked; more > 0 {
+			from += fmt.Sprintf(" (%d walked for %d)", l.walked, l.count)
 		}
 		p.reply(from, l.r)
 		if p.wide {
