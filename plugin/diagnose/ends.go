@@ -83,18 +83,30 @@ func checkReplies(m *intent.Model, w *survey.Walk) []draft {
 		case journey.Lost:
 			d.kind, d.sentence = ReplyDropped, fmt.Sprintf("the reply of %s does not come back to the client: %s", to, r.Why)
 		case journey.Untranslated:
-			d.kind, d.sentence = ReplyNotTranslated, fmt.Sprintf("the reply of %s is not translated back: %s, so that the client refuses it", to, r.Why)
+			d.kind, d.sentence = ReplyNotTranslated, fmt.Sprintf("the reply of %s is not translated back, and the client refuses it or gets none: %s", to, r.Why)
+			d.evidence = undoing(o)
 		case journey.Asymmetric:
 			d.kind, d.sentence = AsymmetricPath, fmt.Sprintf("the reply of %s takes another way: %s", to, r.Why)
 		default:
 			continue
 		}
-		if r.Trace != nil {
+		if r.Trace != nil && r.Return == journey.Lost {
 			for k := range r.Trace.Outcomes {
 				d.evidence = append(d.evidence, endOf(r.Trace, &r.Trace.Outcomes[k])...)
 			}
 		}
 		out = append(out, d)
+	}
+	return out
+}
+
+// undoing are the entries that the way there made and that would translate the reply back, if it met them.
+func undoing(o *trace.Outcome) []string {
+	var out []string
+	for _, e := range o.Tracked {
+		if e.ReplySource != e.Destination || e.ReplyDestination.Addr() != e.Source.Addr() {
+			out = append(out, fmt.Sprintf("conntrack entry on %s: %s -> %s, replies %s -> %s", e.Node, e.Source, e.Destination, e.ReplySource, e.ReplyDestination))
+		}
 	}
 	return out
 }

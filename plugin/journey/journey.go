@@ -89,7 +89,8 @@ const (
 	Asymmetric Return = "asymmetric"
 	// Unclear: a node could not be read, or something on the way is not understood.
 	Unclear Return = "unclear"
-	// Untranslated: to the client, but from an address that the client had not asked: its stack refuses it.
+	// Untranslated: to the client, but from an address that the client had not asked, so that its stack refuses it; or to the
+	// address that masqueraded the client, and no further.
 	Untranslated Return = "untranslated"
 	// Lost: it does not come to the client.
 	Lost Return = "lost"

@@ -114,7 +114,7 @@ func (g *Guide) reply(ctx context.Context, s Start, t *trace.Trace, r *Reply) {
 		r.Return, r.Why = Unclear, "its walk has no end"
 	}
 	for i := range b.trace.Outcomes {
-		back, why := s.judge(t, nodes, b, i)
+		back, why := s.judge(t, o, b, i)
 		if back.rank() > r.Return.rank() {
 			r.Return, r.Why = back, why
 		}
@@ -125,10 +125,13 @@ func translates(e trace.Tracked) bool {
 	return e.ReplySource != e.Destination || e.ReplyDestination.Addr() != e.Source.Addr()
 }
 
-// judge says how one end of a reply's walk looks to the client. nodes are those of the way there.
-func (s Start) judge(there *trace.Trace, nodes []string, b *builder, i int) (Return, string) {
+// judge says how one end of a reply's walk looks to the client. sent is the end that replies.
+func (s Start) judge(there *trace.Trace, sent *trace.Outcome, b *builder, i int) (Return, string) {
 	o := &b.trace.Outcomes[i]
-	back := nodesOf(b.trace, o)
+	nodes, back := nodesOf(there, sent), nodesOf(b.trace, o)
+	if len(nodes) == 0 {
+		nodes = []string{s.Client.Node}
+	}
 	at := nodes[len(nodes)-1]
 	if len(back) > 0 {
 		at = back[len(back)-1]
@@ -147,7 +150,9 @@ func (s Start) judge(there *trace.Trace, nodes []string, b *builder, i int) (Ret
 		return Lost, strings.TrimSuffix(fmt.Sprintf("it is %s on %s: %s", o.Verdict, at, o.Reason), ": ") + onlyIf(o.Conditions)
 	}
 	client := there.Packet.Source.Addr().Unmap()
-	if to := o.Destination.Addr().Unmap(); to != client {
+	if to := o.Destination.Addr().Unmap(); to != client && to == sent.Source.Addr().Unmap() && o.Verdict != trace.Forwarded {
+		return Untranslated, fmt.Sprintf("it ends on %s at %s, the masquerading address, and is not passed on to %s", at, to, client)
+	} else if to != client {
 		return Lost, fmt.Sprintf("it goes to %s on %s, and the client is %s", to, at, client)
 	}
 	if s.Client.Kind == intent.FromOutside {
