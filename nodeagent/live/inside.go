@@ -4,6 +4,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,8 +30,8 @@ func (n *Node) In(ctx context.Context, id string, f func() error) error {
 	return f()
 }
 
-// Having finds the namespace on this machine that has an address: Home when it has it, else the only other one. It
-// returns ErrNotFound when there is none.
+// Having finds the namespace on this machine that has an address: Home when it has it, else the only other one, or of
+// several the only one that a veth pair joins to Home. It returns ErrNotFound when there is none.
 func (n *Node) Having(ctx context.Context, a netip.Addr) (string, error) {
 	if err := n.enter(node.Home); err != nil {
 		return "", err
@@ -60,6 +61,15 @@ func (n *Node) Having(ctx context.Context, a netip.Addr) (string, error) {
 		}
 		found = append(found, id)
 	}
+	if len(found) > 1 {
+		near, err := n.attached(ctx, found)
+		if err != nil {
+			return "", err
+		}
+		if len(near) == 1 {
+			found = near
+		}
+	}
 	switch len(found) {
 	case 0:
 		return "", fmt.Errorf("a network namespace with the address %s on this node: %w", a, node.ErrNotFound)
@@ -68,6 +78,35 @@ func (n *Node) Having(ctx context.Context, a netip.Addr) (string, error) {
 	}
 	slices.Sort(found)
 	return "", fmt.Errorf("%d network namespaces on this node have the address %s: %v", len(found), a, found)
+}
+
+// attached picks those of some namespaces that a veth pair joins to Home.
+func (n *Node) attached(ctx context.Context, ids []string) ([]string, error) {
+	home, _, err := n.Namespace(ctx, node.Home)
+	if err != nil {
+		return nil, err
+	}
+	links, err := home.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range links {
+		if l.Peer == 0 || l.PeerNamespace < 0 {
+			continue
+		}
+		id, err := n.byNumber(ctx, node.Home, l.PeerNamespace)
+		if errors.Is(err, node.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(ids, id) && !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
 }
 
 // visit calls f with the thread in the namespace of a file. A namespace whose process has ended has nothing.

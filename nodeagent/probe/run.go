@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
@@ -109,6 +111,9 @@ func (s *session) open(ctx context.Context) error {
 	err = s.node.In(ctx, id, func() error {
 		for range s.target.count {
 			a, err := bind(s.proto, source)
+			if errors.Is(err, unix.EPROTONOSUPPORT) {
+				return fmt.Errorf("%w: %s sockets", node.ErrNotSupported, skb.ProtoName(s.proto))
+			}
 			if err != nil {
 				return fmt.Errorf("opening a socket at %s: %w", source, err)
 			}
@@ -260,17 +265,28 @@ func (s *session) dropped(d drop) {
 		return
 	}
 	a := s.attempts[i]
+	if a.done && a.out.Result.Succeeded() {
+		return // of the connection's end, which is of no concern
+	}
 	a.drops[d]++
 	if a.out.SeenBy == "" && d.tuple.Src == a.src && d.tuple.Dst != s.dst {
 		a.seen(d.tuple, seenByDrop)
 	}
 }
 
+// tidy are the reasons with which the kernel frees packets that it has no more use for: they say nothing about a connection
+// that succeeded.
+var tidy = map[string]bool{"NOT_SPECIFIED": true, "QUEUE_PURGE": true, "SOCKET_CLOSE": true}
+
 // dropsOf lists the drops of a connection, once every namespace that it came to has a name.
 func (s *session) dropsOf(a *attempt) []wire.ProbeDrop {
 	out := []wire.ProbeDrop{}
 	for d, n := range a.drops {
-		out = append(out, wire.ProbeDrop{Namespace: s.namespace(d.namespace), Reason: s.drops.reason(d.reason), Source: d.tuple.Src, Destination: d.tuple.Dst, Count: n})
+		reason := s.drops.reason(d.reason)
+		if tidy[reason] && a.out.Result.Succeeded() {
+			continue
+		}
+		out = append(out, wire.ProbeDrop{Namespace: s.namespace(d.namespace), Reason: reason, Source: d.tuple.Src, Destination: d.tuple.Dst, Count: n})
 	}
 	slices.SortFunc(out, func(x, y wire.ProbeDrop) int {
 		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Reason, y.Reason), x.Source.Compare(y.Source), x.Destination.Compare(y.Destination))

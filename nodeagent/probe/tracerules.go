@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -40,14 +41,22 @@ type traceRules struct {
 	table string
 }
 
-// makeTraceRules adds the rules for connections to the calling thread's namespace, in one transaction.
+// tuplesOfBatch bounds one transaction: a message larger than the socket's send buffer is refused.
+const tuplesOfBatch = 32
+
+// makeTraceRules adds the rules for connections to the calling thread's namespace.
 func makeTraceRules(ctx context.Context, table string, tuples []skb.Tuple) (*traceRules, error) {
 	s, err := nlsock.Open(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, err
 	}
 	r := &traceRules{sock: s, table: table}
-	err = s.Batch(ctx, unix.NFNL_SUBSYS_NFTABLES, traceBatch(table, tuples))
+	err = s.Batch(ctx, unix.NFNL_SUBSYS_NFTABLES, tableParts(table))
+	for some := range slices.Chunk(tuples, tuplesOfBatch) {
+		if err == nil {
+			err = s.Batch(ctx, unix.NFNL_SUBSYS_NFTABLES, ruleParts(table, some))
+		}
+	}
 	if err == nil {
 		err = owned(ctx, table)
 	}
@@ -93,32 +102,39 @@ func owned(ctx context.Context, table string) error {
 // close removes the table.
 func (r *traceRules) close() error { return r.sock.Close() }
 
-// traceBatch is the transaction: the table, a chain at each place where packets begin, and a rule for each connection.
-func traceBatch(table string, tuples []skb.Tuple) []nlsock.Part {
-	hooks := []struct {
-		chain string
-		hook  uint32
-	}{{"prerouting", unix.NF_INET_PRE_ROUTING}, {"output", unix.NF_INET_LOCAL_OUT}}
+// traceChains are the chains of the table: one at each place where packets begin.
+var traceChains = []struct {
+	name string
+	hook uint32
+}{{"prerouting", unix.NF_INET_PRE_ROUTING}, {"output", unix.NF_INET_LOCAL_OUT}}
 
+// tableParts make the table, owned by the socket, and its chains.
+func tableParts(table string) []nlsock.Part {
 	body := nlattr.Append(genmsg(), unix.NFTA_TABLE_NAME, nlattr.String(table))
 	body = nlattr.Append(body, unix.NFTA_TABLE_FLAGS, nlattr.BigUint32(tableOwner))
 	parts := []nlsock.Part{part(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, body)}
-	for _, h := range hooks {
+	for _, h := range traceChains {
 		priority := int32(tracePriority)
 		hook := nlattr.Append(nil, unix.NFTA_HOOK_HOOKNUM, nlattr.BigUint32(h.hook))
 		hook = nlattr.Append(hook, unix.NFTA_HOOK_PRIORITY, nlattr.BigUint32(uint32(priority)))
 		body := nlattr.Append(genmsg(), unix.NFTA_CHAIN_TABLE, nlattr.String(table))
-		body = nlattr.Append(body, unix.NFTA_CHAIN_NAME, nlattr.String(h.chain))
+		body = nlattr.Append(body, unix.NFTA_CHAIN_NAME, nlattr.String(h.name))
 		body = nlattr.Append(body, unix.NFTA_CHAIN_HOOK|nlattr.Nested, hook)
 		body = nlattr.Append(body, unix.NFTA_CHAIN_POLICY, nlattr.BigUint32(nfAccept))
 		body = nlattr.Append(body, unix.NFTA_CHAIN_TYPE, nlattr.String("filter"))
 		parts = append(parts, part(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, body))
 	}
+	return parts
+}
+
+// ruleParts make a rule in each chain for each connection.
+func ruleParts(table string, tuples []skb.Tuple) []nlsock.Part {
+	var parts []nlsock.Part
 	for _, t := range tuples {
 		exprs := traceExprs(t)
-		for _, h := range hooks {
+		for _, h := range traceChains {
 			body := nlattr.Append(genmsg(), unix.NFTA_RULE_TABLE, nlattr.String(table))
-			body = nlattr.Append(body, unix.NFTA_RULE_CHAIN, nlattr.String(h.chain))
+			body = nlattr.Append(body, unix.NFTA_RULE_CHAIN, nlattr.String(h.name))
 			body = nlattr.Append(body, unix.NFTA_RULE_EXPRESSIONS|nlattr.Nested, exprs)
 			parts = append(parts, part(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, body))
 		}
