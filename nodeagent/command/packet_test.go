@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
@@ -29,7 +32,7 @@ func TestStart(t *testing.T) {
 		},
 	} {
 		got, err := c.o.start()
-		if err != nil || got != c.want {
+		if err != nil || !cmp.Equal(got, c.want, cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})) {
 			t.Errorf("%s: got %+v, %v, want %+v", name, got, err, c.want)
 		}
 	}

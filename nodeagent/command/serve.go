@@ -152,7 +152,7 @@ func walkFor(ctx context.Context, q wire.WalkRequest) (*trace.Trace, error) {
 	}
 	return evaluate(ctx, walk.Start{
 		Proto: proto, Source: q.Source, Destination: q.Destination, In: q.In, Mark: uint32(q.Mark), Node: q.Node,
-		Follow: q.Follow, FromAddress: q.FromAddress,
+		Follow: q.Follow, FromAddress: q.FromAddress, Reply: q.Reply, Assume: q.Assume, Arrives: q.Arrives, Tunnel: q.Tunnel,
 	})
 }
 

@@ -269,3 +269,11 @@ func (e *entered) NFTObjects(ctx context.Context) ([]node.NFTObject, error) {
 	}
 	return e.ns.NFTObjects(ctx)
 }
+
+// TunnelRemote asks the namespace.
+func (e *entered) TunnelRemote(ctx context.Context, link int, hw []byte) (netip.Addr, uint16, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return netip.Addr{}, 0, err
+	}
+	return e.ns.TunnelRemote(ctx, link, hw)
+}

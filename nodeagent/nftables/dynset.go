@@ -88,7 +88,7 @@ func (x *Dynset) eval(st *state) (bool, error) {
 	if st.stopped {
 		return false, nil
 	}
-	if stored && len(e.Exprs) > 0 {
+	if stored && e != nil && len(e.Exprs) > 0 {
 		exprs = e.Exprs
 	}
 	if !stored {

@@ -63,6 +63,20 @@ type Link struct {
 	// this namespace. Peer is 0 for other kinds.
 	Peer          int
 	PeerNamespace int32
+	// Tunnel tells how a tunnel interface wraps packets, nil for other kinds.
+	Tunnel *Tunnel
+}
+
+// Tunnel is the configuration of a tunnel interface (vxlan, geneve, ipip, sit, gre, ip6tnl).
+type Tunnel struct {
+	// ID is the network identifier of VXLAN and Geneve.
+	ID uint32
+	// Local and Remote are the outer addresses, invalid where they are not fixed.
+	Local, Remote netip.Addr
+	// Port is the UDP port that outer packets go to, 0 for kinds without.
+	Port uint16
+	// External is true when each packet brings its own tunnel parameters (collect metadata).
+	External bool
 }
 
 // Up reports whether the interface is administratively up.
@@ -102,6 +116,9 @@ type Neighbours interface {
 	Neighbours(ctx context.Context) ([]Neighbour, error)
 	// BridgePort returns the port of a bridge behind which its forwarding database has a hardware address, or "".
 	BridgePort(ctx context.Context, bridge int, hw []byte) (string, error)
+	// TunnelRemote returns the outer destination that a tunnel interface's forwarding database has for a hardware address,
+	// with its port, 0 for the interface's own. The address is invalid when there is none.
+	TunnelRemote(ctx context.Context, link int, hw []byte) (netip.Addr, uint16, error)
 }
 
 // DevicePrograms tells what is attached to an interface outside netfilter: XDP, tc filters, tcx.

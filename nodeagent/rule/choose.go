@@ -34,6 +34,8 @@ type Assumption struct {
 	Condition string
 	Unknown   *trace.Unknown
 	Negation  bool
+	// Words say what is assumed of something unknown; empty: that it matches.
+	Words string
 }
 
 // String returns the condition in words.
@@ -45,6 +47,9 @@ func (a Assumption) String() string {
 			s += " in " + a.Unknown.Where
 		}
 		s += " matches"
+	}
+	if a.Words != "" {
+		s = a.Words
 	}
 	if a.Negation {
 		return "not: " + s

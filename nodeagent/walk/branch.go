@@ -25,6 +25,11 @@ type branch struct {
 	looped bool
 	// sent tells how the frame was addressed where the packet came from, when the walk has seen it.
 	sent addressing
+	// tracked are the connection tracking entries that the packet has made in the namespaces behind it, last first.
+	tracked *tracked
+	// inner is the packet that a tunnel has wrapped, nil when p is not an outer packet; tunnel says how.
+	inner  *skb.Packet
+	tunnel *trace.Tunnel
 	// crossings counts the namespaces that the packet has come through.
 	crossings int
 }
@@ -46,6 +51,11 @@ type assumed struct {
 	before *assumed
 }
 
+type tracked struct {
+	entry  trace.Tracked
+	before *tracked
+}
+
 type step struct {
 	hop    int
 	before *step
@@ -55,6 +65,9 @@ type step struct {
 func (b *branch) clone() *branch {
 	c := *b
 	c.p = b.p.Clone()
+	if b.inner != nil {
+		c.inner = b.inner.Clone()
+	}
 	return &c
 }
 

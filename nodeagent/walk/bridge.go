@@ -250,14 +250,9 @@ func (w *walk) passBridge(b *branch, bridge node.Link, h skb.Hook, in, out strin
 		next(b)
 		return
 	}
-	sortChains(chains)
-	functions := make([]function, len(chains))
-	for i, c := range chains {
-		functions[i] = chainFunction(c)
-	}
 	was := *b.p
 	b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = h, in, out, bridge.Name
-	w.passAll(b, functions, func(b *branch) {
+	w.passChains(b, chains, func(b *branch) {
 		b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = was.Hook, was.In, was.Out, was.Bridge
 		next(b)
 	})

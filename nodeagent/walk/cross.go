@@ -16,6 +16,13 @@ const maxCrossings = 16
 
 // leave ends a branch whose packet goes out by b.p.Out, or follows it through a veth pair.
 func (w *walk) leave(b *branch) {
+	wrapped, err := w.wrap(b)
+	if wrapped || err != nil {
+		if err != nil {
+			w.fail(err)
+		}
+		return
+	}
 	if !w.start.Follow {
 		w.end(b, end{verdict: trace.Forwarded})
 		return
@@ -52,6 +59,7 @@ func (w *walk) leave(b *branch) {
 	if b.route.Gateway.IsValid() {
 		b.sent = toGateway
 	}
+	w.remember(b)
 	b.p = arrived(b.p, name)
 	b.route, b.looped = node.Route{}, false
 	there.fromInterface(b)

@@ -42,17 +42,12 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 			}
 		}
 	}
-	sortChains(chains)
-	functions := make([]function, len(chains))
-	for i, c := range chains {
-		functions[i] = chainFunction(c)
-	}
 	programs, err := w.programs(name, hook == netdevEgress)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	functions = append(programs, functions...)
+	var behind []function
 	bridge := ""
 	if hook == netdevIngress && b.p.PhysIn == "" {
 		if bridge, err = w.bridgeChains(all, name); err != nil {
@@ -61,9 +56,9 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 		}
 	}
 	if bridge != "" {
-		functions = append(functions, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
+		behind = append(behind, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
 	}
-	if len(functions) == 0 {
+	if len(programs)+len(chains)+len(behind) == 0 {
 		next(b)
 		return
 	}
@@ -72,9 +67,13 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 	if hook == netdevEgress {
 		b.p.Hook = skb.Egress
 	}
-	w.passAll(b, functions, func(b *branch) {
-		b.p.Hook = was
-		next(b)
+	w.passAll(b, programs, func(b *branch) {
+		w.passChains(b, chains, func(b *branch) {
+			w.passAll(b, behind, func(b *branch) {
+				b.p.Hook = was
+				next(b)
+			})
+		})
 	})
 }
 
@@ -125,9 +124,9 @@ func (w *walk) bridgeChains(all []nftables.Chain, name string) (string, error) {
 func (w *walk) unmodelled(b *branch, what string, next func(*branch)) {
 	u := trace.Unknown{What: what, Where: b.p.Hook.String()}
 	dropped := b.clone()
-	dropped.assume(rule.Assumption{Unknown: &u})
+	dropped.assume(rule.Assumption{Unknown: &u, Words: what + " drops it"})
 	w.hop(dropped, trace.Hop{Hook: b.p.Hook.String(), Action: "not modelled: " + what})
 	w.end(dropped, end{verdict: trace.Dropped, reason: what + " may drop it"})
-	b.assume(rule.Assumption{Unknown: &u, Negation: true})
+	b.assume(rule.Assumption{Unknown: &u, Words: what + " drops it", Negation: true})
 	next(b)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
@@ -39,11 +40,27 @@ type function struct {
 	run func(w *walk, b *branch, next func(*branch))
 }
 
-// group holds the functions of one priority. Functions of nftables come in the order the kernel has them; where legacy is
-// set, the place of that legacy table among them is not known.
+// group holds the functions of one priority. What was registered later runs first. Inside one nftables table handles tell
+// which that is; between tables, and for legacy tables, only the kernel's hook listing would. So a group has a sequence of
+// functions, in order, for each table, and how the sequences interleave is not known.
 type group struct {
+	sequences []sequence
+}
+
+type sequence struct {
+	of        string
 	functions []function
-	legacy    *function
+}
+
+// add appends a function to the sequence of a table.
+func (g *group) add(of string, f function) {
+	for i := range g.sequences {
+		if g.sequences[i].of == of {
+			g.sequences[i].functions = append(g.sequences[i].functions, f)
+			return
+		}
+	}
+	g.sequences = append(g.sequences, sequence{of, []function{f}})
 }
 
 // pass runs a branch through all functions of a hook, then next.
@@ -65,26 +82,63 @@ func (w *walk) passGroups(b *branch, groups []group, next func(*branch)) {
 		next(b)
 		return
 	}
-	g, rest := groups[0], func(b *branch) { w.passGroups(b, groups[1:], next) }
-	if g.legacy == nil {
-		w.passAll(b, g.functions, rest)
+	w.interleave(b, groups[0].sequences, func(b *branch) { w.passGroups(b, groups[1:], next) })
+}
+
+// interleave passes a branch through the functions of several sequences, in every order that is possible.
+func (w *walk) interleave(b *branch, sequences []sequence, next func(*branch)) {
+	if w.stopped() {
 		return
 	}
-	if len(g.functions) == 0 {
-		g.legacy.run(w, b, rest)
+	switch len(sequences) {
+	case 0:
+		next(b)
+		return
+	case 1:
+		w.passAll(b, sequences[0].functions, next)
 		return
 	}
-	// Which of them runs first depends on which was registered last, and only the kernel's hook listing would tell.
+	w.pick(b, sequences, 0, next)
+}
+
+// pick decides whether the head of sequence i runs before the heads of those behind it, and runs it or asks on.
+func (w *walk) pick(b *branch, sequences []sequence, i int, next func(*branch)) {
+	if w.branches > maxBranches {
+		w.tooMany(b)
+		return
+	}
+	run := func(b *branch) {
+		var left []sequence
+		for j, s := range sequences {
+			if j == i {
+				s.functions = s.functions[1:]
+			}
+			if len(s.functions) > 0 {
+				left = append(left, s)
+			}
+		}
+		sequences[i].functions[0].run(w, b, func(b *branch) { w.interleave(b, left, next) })
+	}
+	if i == len(sequences)-1 {
+		run(b)
+		return
+	}
+	head := sequences[i].functions[0]
+	var others []string
+	for _, s := range sequences[i+1:] {
+		others = append(others, s.functions[0].name)
+	}
 	u := trace.Unknown{
-		What:  fmt.Sprintf("the order of %s and %s, both of priority %d", g.legacy.name, g.functions[0].name, g.legacy.priority),
+		What:  fmt.Sprintf("the order of %s and %s, all of priority %d", head.name, strings.Join(others, " and "), head.priority),
 		Where: b.p.Hook.String(),
 	}
+	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), b.p.Hook)
 	first, second := b.clone(), b
 	w.branches++
-	first.assume(rule.Assumption{Unknown: &u})
-	second.assume(rule.Assumption{Unknown: &u, Negation: true})
-	w.passAll(first, append([]function{*g.legacy}, g.functions...), rest)
-	w.passAll(second, append(slices.Clone(g.functions), *g.legacy), rest)
+	first.assume(rule.Assumption{Unknown: &u, Words: words})
+	second.assume(rule.Assumption{Unknown: &u, Words: words, Negation: true})
+	run(first)
+	w.pick(second, sequences, i+1, next)
 }
 
 func (w *walk) passAll(b *branch, fs []function, next func(*branch)) {
@@ -97,6 +151,27 @@ func (w *walk) passAll(b *branch, fs []function, next func(*branch)) {
 	}
 	fs[0].run(w, b, func(b *branch) { w.passAll(b, fs[1:], next) })
 }
+
+// passChains passes a branch through base chains of one hook.
+func (w *walk) passChains(b *branch, chains []nftables.Chain, next func(*branch)) {
+	byPriority := map[int32]*group{}
+	sortChains(chains)
+	var order []int32
+	for _, c := range chains {
+		if byPriority[c.Priority] == nil {
+			byPriority[c.Priority] = &group{}
+			order = append(order, c.Priority)
+		}
+		byPriority[c.Priority].add(tableOf(c), chainFunction(c))
+	}
+	groups := make([]group, len(order))
+	for i, p := range order {
+		groups[i] = *byPriority[p]
+	}
+	w.passGroups(b, groups, next)
+}
+
+func tableOf(c nftables.Chain) string { return c.Family.String() + " " + c.Table }
 
 // groups returns what is registered at a hook, in order.
 func (w *walk) groups(k hookKey) ([]group, error) {
@@ -117,10 +192,10 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 	}
 	for _, c := range chains {
 		if c.Type == "nat" {
-			nat.groupAt(c.Priority).functions = append(nat.groupAt(c.Priority).functions, chainFunction(c))
+			nat.groupAt(c.Priority).add(tableOf(c), chainFunction(c))
 			continue
 		}
-		at(c.Priority).functions = append(at(c.Priority).functions, chainFunction(c))
+		at(c.Priority).add(tableOf(c), chainFunction(c))
 	}
 	tables, err := w.legacyTables(k.family)
 	if err != nil {
@@ -135,21 +210,18 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 			if nat.source {
 				p = prioNATSrc
 			}
-			f := tableFunction(t, p)
-			nat.groupAt(p).legacy = &f
+			nat.groupAt(p).add("legacy nat", tableFunction(t, p))
 			continue
 		}
 		p, ok := legacyPriority[t.Name]
 		if !ok {
 			return nil, fmt.Errorf("legacy table %q has no known priority", t.Name)
 		}
-		f := tableFunction(t, p)
-		at(p).legacy = &f
+		at(p).add("legacy "+t.Name, tableFunction(t, p))
 	}
 	if k.hook == skb.Prerouting || k.hook == skb.Output {
-		f := function{prioConntrack, "connection tracking", (*walk).track}
 		// Conntrack's place among nftables chains of the same priority is as little known as a legacy table's.
-		at(prioConntrack).legacy = &f
+		at(prioConntrack).add("conntrack", function{prioConntrack, "connection tracking", (*walk).track})
 	}
 	translates, err := w.translates(k.family, tables)
 	if err != nil {
@@ -160,8 +232,7 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 		if nat.source {
 			p = prioNATSrc
 		}
-		f := function{p, "nat", nat.run}
-		at(p).legacy = &f
+		at(p).add("nat", function{p, "the translation of addresses", nat.run})
 	}
 	var order []int32
 	for p := range byPriority {
@@ -238,12 +309,28 @@ func (w *walk) baseChains(k hookKey) ([]nftables.Chain, error) {
 			out = append(out, c)
 		}
 	}
+	out, err = w.withEffect(out)
 	sortChains(out)
+	return out, err
+}
+
+// withEffect leaves out chains that accept everything because they have no rules: their place matters to nobody.
+func (w *walk) withEffect(chains []nftables.Chain) ([]nftables.Chain, error) {
+	var out []nftables.Chain
+	for _, c := range chains {
+		rules, err := w.chainRules(chainKey{c.Family, c.Table, c.Name})
+		if err != nil {
+			return nil, err
+		}
+		if len(rules.raw) > 0 || c.Policy == rule.Drop {
+			out = append(out, c)
+		}
+	}
 	return out, nil
 }
 
-// sortChains puts chains into the order in which the kernel calls them: by priority, and by registration backwards.
-// Handles count up in a table, and tables' handles among tables.
+// sortChains puts chains into the order in which the kernel calls them as far as it is known: by priority, and in a table
+// by registration backwards, which its handles count.
 func sortChains(chains []nftables.Chain) {
 	slices.SortStableFunc(chains, func(a, b nftables.Chain) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), -cmp.Compare(a.TableHandle, b.TableHandle), -cmp.Compare(a.Handle, b.Handle))

@@ -22,8 +22,8 @@ type end struct {
 	assumed []rule.Assumption
 }
 
-// end records how a branch ends.
-func (w *journey) end(b *branch, e end) {
+// finishBranch records how a branch ends.
+func (w *journey) finishBranch(b *branch, e end) {
 	e.prob = b.prob
 	seen := map[string]bool{}
 	for a := b.assumed; a != nil; a = a.before {
@@ -33,12 +33,20 @@ func (w *journey) end(b *branch, e end) {
 		}
 	}
 	slices.Reverse(e.assumed)
+	p := b.p
+	if b.inner != nil {
+		p = b.inner
+	}
 	o := trace.Outcome{
 		Verdict: e.verdict, RejectWith: e.with, Reason: e.reason,
-		Destination: b.p.Destination(), Source: b.p.Source(), Mark: trace.Mark(b.p.Mark),
-		Masqueraded: b.p.Src() != w.start.Source.Addr(),
-		Conditions:  []string{},
+		Destination: p.Destination(), Source: p.Source(), Mark: trace.Mark(p.Mark),
+		Masqueraded: p.Src() != w.start.Source.Addr(),
+		Conditions:  []string{}, Tunnel: b.tunnel,
 	}
+	for t := b.tracked; t != nil; t = t.before {
+		o.Tracked = append(o.Tracked, t.entry)
+	}
+	slices.Reverse(o.Tracked)
 	if e.verdict == trace.Forwarded {
 		o.Out, o.NextHop = b.route.Out, b.route.Gateway
 	}

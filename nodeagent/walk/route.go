@@ -254,6 +254,9 @@ func (w *walk) postrouting(b *branch) {
 		p := b.p
 		if b.route.Type == node.RouteLocal && !b.looped {
 			p.In, p.Out, b.looped = b.route.Out, "", true
+			if p.Ct != nil {
+				p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
+			}
 			// The routing decision travels with the packet: it is not made again.
 			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
 			return
@@ -289,7 +292,16 @@ func (w *walk) bridgeNamed(name string) (bridge node.Link, ok bool, err error) {
 // deliver ends a packet in the node's own stack.
 func (w *walk) deliver(b *branch) {
 	p := b.p
+	if b.inner != nil {
+		w.unwrap(b)
+		return
+	}
 	port, known := p.DstPort()
+	if w.start.Reply || p.Ct != nil && !p.Ct.New {
+		w.hop(b, trace.Hop{Hook: "socket", Action: "for a connected socket", Says: fmt.Sprintf("%s -> %s", p.Source(), p.Destination())})
+		w.end(b, end{verdict: trace.Local})
+		return
+	}
 	if !known || p.Proto() != skb.TCP && p.Proto() != skb.UDP {
 		w.end(b, end{verdict: trace.Local})
 		return

@@ -47,6 +47,15 @@ type Start struct {
 	Follow bool
 	// FromAddress starts the walk as a process in the namespace on this node that has the source address.
 	FromAddress bool
+	// Reply makes the packet the first answer to a flow.
+	Reply bool
+	// Assume are connection tracking entries that are taken as there.
+	Assume []trace.Tracked
+	// Arrives is an address of this node that the packet was sent to by its last hop: when In is empty, it arrives on the
+	// interface with that address.
+	Arrives netip.Addr
+	// Tunnel is the outer packet that the packet arrives in, nil when it comes as it is.
+	Tunnel *trace.Tunnel
 }
 
 // Walker walks packets through the namespace that it is given. It keeps nothing between walks.
@@ -104,8 +113,14 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 	if err != nil {
 		return nil, err
 	}
+	in := b.p.In
+	if s.Tunnel != nil {
+		if err := w.wrapped(b, s.Tunnel); err != nil {
+			return nil, err
+		}
+	}
 	j.trace = trace.New(trace.Packet{
-		Protocol: skb.ProtoName(s.Proto), Source: b.p.Source(), Destination: b.p.Destination(), In: b.p.In, Mark: trace.Mark(s.Mark),
+		Protocol: skb.ProtoName(s.Proto), Source: j.start.Source, Destination: j.start.Destination, In: in, Mark: trace.Mark(s.Mark),
 	})
 	if b.p.Local {
 		w.fromProcess(b)
@@ -216,7 +231,11 @@ func (w *walk) begin() (*branch, error) {
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
 	p.Mark = s.Mark
-	if s.In == "" && !local {
+	if s.Reply {
+		p.SetTCPFlags(0x12, 0x17)       // SYN and ACK
+		p.SetDestination(s.Destination) // a port of 0 is one that the kernel chose
+	}
+	if s.In == "" && !local && s.Tunnel == nil && !s.Arrives.IsValid() {
 		typ, err := w.ns.AddrType(w.ctx, s.Source.Addr(), "")
 		if err != nil {
 			return nil, err
@@ -224,7 +243,7 @@ func (w *walk) begin() (*branch, error) {
 		local = typ == node.RouteLocal
 	}
 	p.Local = local
-	if !local {
+	if !local && s.Tunnel == nil {
 		if p.In, err = w.inputInterface(s.In, s.Source.Addr()); err != nil {
 			return nil, err
 		}
@@ -239,6 +258,9 @@ func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr()
 
 // inputInterface checks the interface a packet is said to arrive on, or finds that of the route back to its source.
 func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
+	if name == "" && w.start.Arrives.IsValid() {
+		return w.interfaceWith(w.start.Arrives)
+	}
 	if name == "" {
 		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: source})
 		var refused *node.RouteError
@@ -257,6 +279,29 @@ func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%w: there is no interface %q", ErrStart, name)
+}
+
+// interfaceWith returns the interface that has an address.
+func (w *walk) interfaceWith(a netip.Addr) (string, error) {
+	addrs, err := w.ns.Addresses(w.ctx)
+	if err != nil {
+		return "", err
+	}
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, x := range addrs {
+		if x.Prefix.Addr() != a {
+			continue
+		}
+		for _, l := range links {
+			if l.Index == x.Link {
+				return l.Name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%w: no interface has the address %s", ErrStart, a)
 }
 
 // fail keeps the first error; the walk stops as soon as it can.

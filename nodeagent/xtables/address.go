@@ -106,6 +106,8 @@ func (c *call) addrTypeIn(a netip.Addr, dev string, mask uint16) (bool, error) {
 		case node.RouteUnreachable, node.RouteProhibit, node.RouteBlackhole, node.RouteThrow:
 			t = node.RouteUnreachable
 		}
+		// match_lookup_rt6 tells only these three apart.
+		mask &= addrAnycast | addrLocal | addrUnreachable
 	}
 	in := mask&(1<<t) != 0
 	if in && int(t) < len(addrTypeNames) {

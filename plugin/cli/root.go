@@ -24,6 +24,8 @@ const patience = 3 * time.Second
 // deleted.
 func Main(args []string, streams genericiooptions.IOStreams) int {
 	klog.SetLogger(logr.Discard()) // the client libraries' log; what matters comes back as an error
+	// Who reads the answer may stop reading (| head): then writing fails, and must not end the process with pods left.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(patience, stop) })

@@ -13,7 +13,10 @@ import (
 //	outside        10.250.0.100       fd00:250::100
 //	pods of N      10.244.N.0/24      fd00:244:N::/64
 //	Services       10.96.0.0/16       fd00:96::/112
-//	load balancers 10.251.0.0/24      fd00:251::/64   outside reaches them through node 1
+//	router         10.250.0.200       fd00:250::200   if Options.Beyond; its other leg:
+//	               192.0.2.1          2001:db8:0:2::1
+//	beyond         192.0.2.10         2001:db8:0:2::10
+//	load balancers 10.251.0.0/24      fd00:251::/64   outside and router reach them through node 1
 type addresses struct{ family Family }
 
 // Ranges that hold for all nodes.
@@ -67,6 +70,11 @@ func (a addresses) gateway() []netip.Addr      { return a.onSwitch(1) }
 func (a addresses) controlPlane() []netip.Addr { return a.onSwitch(10) }
 func (a addresses) node(i int) []netip.Addr    { return a.onSwitch(10 + i) }
 func (a addresses) outside() []netip.Addr      { return a.onSwitch(100) }
+func (a addresses) router() []netip.Addr       { return a.onSwitch(200) }
+
+// routerInside are the addresses of the router's other leg, beyond those of the client behind it.
+func (a addresses) routerInside() []netip.Addr { return a.addrs(pair{"192.0.2.1", "2001:db8:0:2::1"}) }
+func (a addresses) beyond() []netip.Addr       { return a.addrs(pair{"192.0.2.10", "2001:db8:0:2::10"}) }
 
 // pods are the pod ranges of node i.
 func (a addresses) pods(i int) []netip.Prefix {
@@ -78,7 +86,7 @@ func (a addresses) apiServer() string {
 	return "https://" + netip.AddrPortFrom(a.controlPlane()[0], apiServerPort).String()
 }
 
-// switchBits is the prefix length on the switch.
+// switchBits is the prefix length on the switch, and behind the router.
 func switchBits(addr netip.Addr) int {
 	if addr.Is4() {
 		return 24

@@ -26,6 +26,8 @@ type Programs struct {
 	Labkube string
 	// Client makes connections and tells their fate.
 	Client string
+	// Routed is the CNI plugin of the network Routed.
+	Routed string
 	// Images is the archive of the lab's own images.
 	Images string
 }
@@ -53,7 +55,7 @@ func Build(ctx context.Context, progress io.Writer) (Programs, error) {
 	}
 	return Programs{
 		Kubernetes: b.version, Labkube: labkube,
-		Client: filepath.Join(small, "client"), Images: filepath.Join(small, builtInArchive),
+		Client: filepath.Join(small, "client"), Routed: filepath.Join(small, "routed"), Images: filepath.Join(small, builtInArchive),
 	}, nil
 }
 
@@ -120,14 +122,15 @@ func linkerFlags(version string) string {
 func (b *build) programs(ctx context.Context) (string, error) {
 	in := func(dir string) string { return filepath.Join(b.source, dir) }
 	key, err := fingerprint([]string{
-		in("go.mod"), in("cmd/web"), in("cmd/client"), in("cmd/pause"), in("attempt"), in("image"), in("images.go"), busybox,
+		in("go.mod"), in("cmd/web"), in("cmd/client"), in("cmd/pause"), in("cmd/sidecar"), in("cmd/routed"),
+		in("attempt"), in("image"), in("images.go"), busybox,
 	}, runtime.Version(), runtime.GOARCH)
 	if err != nil {
 		return "", err
 	}
 	return b.once(ctx, "programs-"+key, func(dir string) error {
 		flags := []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w"}
-		if err := b.compile(ctx, dir, flags, "./cmd/web", "./cmd/client", "./cmd/pause"); err != nil {
+		if err := b.compile(ctx, dir, flags, "./cmd/web", "./cmd/client", "./cmd/pause", "./cmd/sidecar", "./cmd/routed"); err != nil {
 			return err
 		}
 		return writeImages(dir)

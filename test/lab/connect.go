@@ -41,6 +41,8 @@ type ConnectOptions struct {
 	Timeout time.Duration
 	// Local is the address and port to connect from. The zero value lets the kernel choose, and so does port 0.
 	Local netip.AddrPort
+	// Size is how many bytes to ask with and to be answered with, at least, up to 60000; 0 means no more than is needed.
+	Size int
 }
 
 // Attempts are the fates of the connections of one call.
@@ -67,6 +69,9 @@ func (p *Place) Connect(ctx context.Context, to netip.AddrPort, o ConnectOptions
 	}
 	if o.Local.IsValid() {
 		argv = append(argv, "--local", o.Local.String())
+	}
+	if o.Size != 0 {
+		argv = append(argv, "--size", fmt.Sprint(o.Size))
 	}
 	argv = append(argv, to.String())
 	netns, err := p.netns(ctx)

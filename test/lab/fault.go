@@ -54,3 +54,33 @@ func (p *Place) DropRoute(ctx context.Context, to netip.Prefix) (restore func(co
 	}
 	return func(ctx context.Context) error { return change(ctx, "add") }, change(ctx, "del")
 }
+
+// CableMTU lets nothing larger than mtu bytes pass between the node and the switch, either way, until restore: as where
+// the nodes' network carries less than nodes believe, whose own eth0 keeps its MTU. Larger packets are gone without a
+// word, and so are tunnelled ones that are larger with the tunnel's overhead.
+func (n *Node) CableMTU(ctx context.Context, mtu int) (restore func(context.Context) error, err error) {
+	places := []*Place{n.lab.Outside()}
+	if n.lab.config.Options.Beyond {
+		places = append(places, n.lab.Router())
+	}
+	for _, node := range n.lab.Nodes() {
+		places = append(places, node.Place)
+	}
+	// What a device would cut into packets passes a virtual cable uncut, whatever its MTU (is_skb_forwardable in
+	// net/core/dev.c, Linux 6.18), unless the sender's device takes one packet at a time.
+	segments := func(ctx context.Context, most string) error {
+		for _, p := range places {
+			if _, err := p.Run(ctx, "ip", "link", "set", "dev", "eth0", "gso_max_segs", most); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	set := func(ctx context.Context, mtu int, most string) error {
+		if err := segments(ctx, most); err != nil {
+			return err
+		}
+		return n.setCable(ctx, "mtu", fmt.Sprint(mtu))
+	}
+	return func(ctx context.Context) error { return set(ctx, switchMTU, "65535") }, set(ctx, mtu, "1")
+}

@@ -15,6 +15,8 @@ const (
 	WebImage = "lab.test/web:1"
 	// ClientImage sleeps; it has the program client, and busybox's shell and commands.
 	ClientImage = "lab.test/client:1"
+	// SidecarImage is a proxy that connections are redirected to; SidecarPod uses it.
+	SidecarImage = "lab.test/sidecar:1"
 )
 
 // busybox is Debian's static one.
@@ -31,6 +33,7 @@ var builtInImages = []struct {
 }{
 	{program: "pause", name: PauseImage, entrypoint: []string{"/pause"}},
 	{program: "web", name: WebImage, entrypoint: []string{"/web"}},
+	{program: "sidecar", name: SidecarImage, entrypoint: []string{"/sidecar"}},
 	{program: "client", name: ClientImage, entrypoint: []string{"/client", "sleep"}, shell: true},
 }
 

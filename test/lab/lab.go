@@ -126,7 +126,7 @@ func (s state) prepare(ctx context.Context, o Options, p Programs) error {
 	if err := os.MkdirAll(s.path("bin"), 0o755); err != nil {
 		return err
 	}
-	for name, file := range map[string]string{"labkube": p.Labkube, "client": p.Client} {
+	for name, file := range map[string]string{"labkube": p.Labkube, "client": p.Client, routedPlugin: p.Routed} {
 		if err := link(file, s.bin(name)); err != nil {
 			return err
 		}

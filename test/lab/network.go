@@ -12,8 +12,8 @@ import (
 // bridge is the switch that everything is plugged into.
 const bridge = "br0"
 
-// buildNetwork makes the switch and the network namespaces of the control plane, the nodes and the outside, with their
-// addresses and routes. It runs in init's own network namespace, which holds the switch and has no way out.
+// buildNetwork makes the switch and the network namespaces of the control plane, the nodes and the outside, and what is
+// beyond it, with their addresses and routes. It runs in init's own network namespace, which holds the switch and has no way out.
 func buildNetwork(o Options) error {
 	a := addresses{o.Family}
 	if err := setSysctls(
@@ -51,12 +51,20 @@ func buildNetwork(o Options) error {
 		{name: controlPlaneName, addrs: a.controlPlane()},
 		{name: outsideName, addrs: a.outside()},
 	}
+	if o.Beyond {
+		members = append(members, member{name: routerName, addrs: a.router(), forwards: true})
+	}
 	for i := range o.Nodes {
 		members = append(members, member{name: nodeName(i + 1), addrs: a.node(i + 1), forwards: true, number: i + 1})
 	}
 	for _, m := range members {
-		if err := m.plug(br, a, o.Nodes); err != nil {
+		if err := m.plug(br, a, o); err != nil {
 			return fmt.Errorf("network of %s: %w", m.name, err)
+		}
+	}
+	if o.Beyond {
+		if err := addBeyond(a); err != nil {
+			return fmt.Errorf("network of %s: %w", beyondName, err)
 		}
 	}
 	return nil
@@ -66,11 +74,7 @@ func buildNetwork(o Options) error {
 // route, IPv6 would answer some packets with an error.)
 func endPackets(a addresses) error {
 	for _, gw := range a.gateway() {
-		all := everything(gw)
-		err := netlink.RouteAdd(&netlink.Route{
-			Type: unix.RTN_BLACKHOLE,
-			Dst:  &net.IPNet{IP: all.Addr().AsSlice(), Mask: net.CIDRMask(0, gw.BitLen())},
-		})
+		err := netlink.RouteAdd(&netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: ipNet(everything(gw))})
 		if err != nil {
 			return fmt.Errorf("end packets at the switch: %w", err)
 		}
@@ -89,9 +93,8 @@ type member struct {
 	number   int // of a node, else 0
 }
 
-// plug makes the namespace, connects its eth0 to the switch, and sets addresses and routes: every node's pods through
-// that node, and the default route to the switch, where packets end.
-func (m member) plug(br netlink.Link, a addresses, nodes int) error {
+// plug makes the namespace, connects its eth0 to the switch, and sets addresses and routes.
+func (m member) plug(br netlink.Link, a addresses, o Options) error {
 	ns, err := addNamespace(m.name)
 	if err != nil {
 		return err
@@ -129,29 +132,57 @@ func (m member) plug(br netlink.Link, a addresses, nodes int) error {
 	if err := raise(h, "eth0"); err != nil {
 		return err
 	}
+	for _, r := range m.routes(a, o) {
+		if err := r.add(h, eth0); err != nil {
+			return err
+		}
+	}
+	if !m.isNode() {
+		return nil
+	}
+	if o.Network == Routed {
+		// what is no pod's is nobody's: without this it would go to the switch, and from there to other nodes
+		for _, pods := range a.pods(m.number) {
+			if err := h.RouteAdd(&netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: ipNet(pods)}); err != nil {
+				return fmt.Errorf("add black hole for %v: %w", pods, err)
+			}
+		}
+	}
+	if o.Between == VXLAN {
+		return addTunnels(h, eth0, a, m.number, o.Nodes)
+	}
+	return nil
+}
+
+func (m member) isNode() bool { return m.number > 0 }
+
+// routes are the member's routes over eth0: every node's pods through that node, unless tunnels lead there; what is
+// beyond the router through it, from nodes; load balancers' addresses through node 1, from clients; and by default to
+// the switch, where packets end.
+func (m member) routes(a addresses, o Options) []route {
 	var routes []route
 	for _, via := range a.gateway() {
 		routes = append(routes, route{everything(via), via})
 	}
-	for i := range nodes {
-		if i+1 == m.number {
+	for i := range o.Nodes {
+		if i+1 == m.number || (m.isNode() && o.Between == VXLAN) {
 			continue
 		}
 		for j, pods := range a.pods(i + 1) {
 			routes = append(routes, route{pods, a.node(i + 1)[j]})
 		}
 	}
-	if m.name == outsideName {
+	if m.isNode() && o.Beyond {
+		for j, beyond := range a.prefixes(beyondRanges) {
+			routes = append(routes, route{beyond, a.router()[j]})
+		}
+	}
+	if m.name == outsideName || m.name == routerName {
 		for j, balanced := range a.prefixes(loadBalancerRanges) {
 			routes = append(routes, route{balanced, a.node(1)[j]})
 		}
 	}
-	for _, r := range routes {
-		if err := r.add(h, eth0); err != nil {
-			return err
-		}
-	}
-	return nil
+	return routes
 }
 
 // sysctls sets what the member's namespace needs, from within it.
@@ -190,7 +221,7 @@ type route struct {
 func (r route) add(h *netlink.Handle, link netlink.Link) error {
 	err := h.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: r.to.Addr().AsSlice(), Mask: net.CIDRMask(r.to.Bits(), r.to.Addr().BitLen())},
+		Dst:       ipNet(r.to),
 		Gw:        r.via.AsSlice(),
 	})
 	if err != nil {
@@ -221,9 +252,7 @@ func raise(h *netlink.Handle, name string) error {
 
 func addAddresses(h *netlink.Handle, link netlink.Link, addrs []netip.Addr) error {
 	for _, addr := range addrs {
-		entry := &netlink.Addr{IPNet: &net.IPNet{
-			IP: addr.AsSlice(), Mask: net.CIDRMask(switchBits(addr), addr.BitLen()),
-		}}
+		entry := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(addr, switchBits(addr)))}
 		if addr.Is6() {
 			entry.Flags = unix.IFA_F_NODAD
 		}
@@ -236,4 +265,9 @@ func addAddresses(h *netlink.Handle, link netlink.Link, addrs []netip.Addr) erro
 		}
 	}
 	return nil
+}
+
+// ipNet is a prefix as netlink wants it; host bits stay.
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

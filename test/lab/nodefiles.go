@@ -16,6 +16,9 @@ var templateFiles embed.FS
 // pluginDir is where Debian has the CNI plugins.
 const pluginDir = "/usr/lib/cni"
 
+// routedPlugin is the name of the lab's own CNI plugin, command routed.
+const routedPlugin = "routed"
+
 // legacyIPTables is the one program behind the legacy variants of iptables' commands.
 const legacyIPTables = "/usr/sbin/xtables-legacy-multi"
 
@@ -31,6 +34,8 @@ type nodeFiles struct {
 	PKI           string
 	PauseImage    string
 	PluginDir     string
+	Network       Network
+	PodMTU        int // 0: the plugin's default
 
 	state  state
 	legacy bool
@@ -47,7 +52,11 @@ func newNodeFiles(s state, o Options, n int) *nodeFiles {
 		PauseImage:    PauseImage,
 		PluginDir:     pluginDir,
 		state:         s,
+		Network:       o.Network,
 		legacy:        o.Proxy[n-1] == IPTablesLegacy,
+	}
+	if mtu := o.podMTU(); mtu != switchMTU {
+		f.PodMTU = mtu
 	}
 	for _, addr := range a.node(n) {
 		f.Addresses = append(f.Addresses, addr.String())
@@ -85,17 +94,18 @@ func (f *nodeFiles) write() error {
 	if err := replaceFile("/etc/hosts", []byte(hosts)); err != nil {
 		return err
 	}
+	if f.Network == Routed {
+		if err := replaceLink(filepath.Join(pluginDir, routedPlugin), f.state.bin(routedPlugin)); err != nil {
+			return err
+		}
+	}
 	if !f.legacy {
 		return nil
 	}
 	for _, name := range []string{
 		"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore",
 	} {
-		link := filepath.Join("/usr/local/sbin", name)
-		if err := os.RemoveAll(link); err != nil {
-			return err
-		}
-		if err := os.Symlink(legacyIPTables, link); err != nil {
+		if err := replaceLink(filepath.Join("/usr/local/sbin", name), legacyIPTables); err != nil {
 			return err
 		}
 	}
@@ -123,4 +133,12 @@ func replaceFile(path string, content []byte) error {
 		return err
 	}
 	return os.WriteFile(path, content, 0o644)
+}
+
+// replaceLink makes a symbolic link in place of whatever is there.
+func replaceLink(path, target string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	return os.Symlink(target, path)
 }

@@ -93,12 +93,14 @@ func (n *Node) StartKubeProxy(ctx context.Context) error {
 // Unplug pulls the node's cable: it goes on, but nothing comes to it or from it, until plug puts the cable back. It can
 // still be entered.
 func (n *Node) Unplug(ctx context.Context) (plug func(context.Context) error, err error) {
-	set := func(ctx context.Context, state string) error {
-		argv := []string{"ip", "link", "set", cable(n.Name), state}
-		_, err := n.output(n.lab.nsenter(ctx, []string{fmt.Sprintf("--target=%d", n.lab.record.Init.PID), "--net"}, false, argv), "", argv)
-		return err
-	}
-	return func(ctx context.Context) error { return set(ctx, "up") }, set(ctx, "down")
+	return func(ctx context.Context) error { return n.setCable(ctx, "up") }, n.setCable(ctx, "down")
+}
+
+// setCable sets something of the switch's end of the node's cable, as in `ip link set`.
+func (n *Node) setCable(ctx context.Context, what ...string) error {
+	argv := append([]string{"ip", "link", "set", cable(n.Name)}, what...)
+	_, err := n.output(n.lab.nsenter(ctx, []string{fmt.Sprintf("--target=%d", n.lab.record.Init.PID), "--net"}, false, argv), "", argv)
+	return err
 }
 
 // Kill ends the node as a power cut would: it is unplugged, and every process on it, its pods' too, dies. It does not

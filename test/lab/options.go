@@ -82,6 +82,15 @@ type Options struct {
 	Proxy []ProxyMode
 	// Family is the IP family or families; empty means IPv4.
 	Family Family
+	// Network is how pods are connected to their node; empty means Bridge.
+	Network Network
+	// Between is how pods' packets come from node to node; empty means HostGateway.
+	Between Between
+	// PodMTU is the MTU of pods; 0 means as much as fits: 1500, with VXLAN 1450 (IPv4 alone) or 1430. 1500 with VXLAN is
+	// the fault of an MTU that forgets the tunnel's overhead.
+	PodMTU int
+	// Beyond adds a client behind a router: Lab.Beyond and Lab.Router.
+	Beyond bool
 	// Images are image archives (OCI or Docker tar) to load into every node before it is ready.
 	Images []string
 	// Detach lets the lab outlive the process that starts it; Open and Down find it by its name.
@@ -105,6 +114,21 @@ func (o Options) complete() (Options, error) {
 	}
 	if _, err := ParseFamily(string(o.Family)); err != nil {
 		return o, err
+	}
+	if o.Network == "" {
+		o.Network = Bridge
+	}
+	if _, err := ParseNetwork(string(o.Network)); err != nil {
+		return o, err
+	}
+	if o.Between == "" {
+		o.Between = HostGateway
+	}
+	if _, err := ParseBetween(string(o.Between)); err != nil {
+		return o, err
+	}
+	if o.PodMTU != 0 && (o.PodMTU < minimumMTU || o.PodMTU > switchMTU) {
+		return o, fmt.Errorf("pod MTU %d: want %d to %d", o.PodMTU, minimumMTU, switchMTU)
 	}
 	switch len(o.Proxy) {
 	case 0:

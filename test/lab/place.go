@@ -26,7 +26,7 @@ type Place struct {
 	bare bool
 }
 
-// String is the place's name: cp, outside, node1, or pod NAMESPACE/NAME.
+// String is the place's name: cp, outside, router, beyond, node1, or pod NAMESPACE/NAME.
 func (p *Place) String() string { return p.name }
 
 // ControlPlane is where etcd, the API server, the controller manager and the scheduler run: a network namespace of its
@@ -37,7 +37,13 @@ func (l *Lab) ControlPlane() *Place { return l.member(controlPlaneName) }
 // machine's file system.
 func (l *Lab) Outside() *Place { return l.member(outsideName) }
 
-// member is a namespace on the switch other than a node's.
+// Router is the router between the nodes' network and Beyond, if Options.Beyond: eth0 is on the nodes' network.
+func (l *Lab) Router() *Place { return l.member(routerName) }
+
+// Beyond is a client in a network of its own behind Router, if Options.Beyond. It has the machine's file system.
+func (l *Lab) Beyond() *Place { return l.member(beyondName) }
+
+// member is a namespace other than a node's or a pod's.
 func (l *Lab) member(name string) *Place {
 	netns := l.netns(name)
 	return &Place{
@@ -54,6 +60,10 @@ func (l *Lab) Place(name string) (*Place, error) {
 	switch name {
 	case controlPlaneName, outsideName:
 		return l.member(name), nil
+	case routerName, beyondName:
+		if l.config.Options.Beyond {
+			return l.member(name), nil
+		}
 	}
 	for i := range l.config.Options.Nodes {
 		if name == nodeName(i+1) {

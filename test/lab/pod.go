@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,28 +130,60 @@ func (p *Pod) on(node string, nodePID int, sandbox bool) ([]container, error) {
 // RunTool runs one of the machine's programs (ip, nft, iptables, …) in the pod's network namespace, with the node's
 // file system.
 func (p *Pod) RunTool(ctx context.Context, program string, args ...string) (string, error) {
+	return p.RunToolInput(ctx, "", program, args...)
+}
+
+// RunToolInput is RunTool with something on standard input.
+func (p *Pod) RunToolInput(ctx context.Context, input, program string, args ...string) (string, error) {
 	c, err := p.find(ctx, true)
 	if err != nil {
 		return "", fmt.Errorf("enter %s: %w", p, err)
 	}
 	enter := []string{fmt.Sprintf("--target=%d", c.nodePID), "--mount", "--pid", "--uts", "--net=" + c.namespace("net"), "--wdns=/"}
 	argv := append([]string{program}, args...)
-	return p.output(p.lab.nsenter(ctx, enter, false, argv), "", argv)
+	return p.output(p.lab.nsenter(ctx, enter, false, argv), input, argv)
+}
+
+// Addresses are the pod's addresses, one per family, as its status has them.
+func (p *Pod) Addresses(ctx context.Context) ([]netip.Addr, error) {
+	pod, err := p.lab.client.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, ip := range pod.Status.PodIPs {
+		addr, err := netip.ParseAddr(ip.IP)
+		if err != nil {
+			return nil, fmt.Errorf("read the addresses of %s: %w", p, err)
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
 }
 
 // ClientPod makes a pod in the namespace default that does nothing, on the given node, and waits until it is ready: a
 // place to connect from. Its image has the program client and busybox.
 func (l *Lab) ClientPod(ctx context.Context, name string, node *Node) (*Pod, error) {
+	return l.RunPod(ctx, name, node, clientPodSpec())
+}
+
+func clientPodSpec() corev1.PodSpec {
 	grace := int64(1)
+	return corev1.PodSpec{
+		TerminationGracePeriodSeconds: &grace,
+		Containers: []corev1.Container{{
+			Name: "client", Image: ClientImage, ImagePullPolicy: corev1.PullNever,
+		}},
+	}
+}
+
+// RunPod makes a pod of that specification in the namespace default, labelled app=NAME, on the given node, and waits
+// until it is ready.
+func (l *Lab) RunPod(ctx context.Context, name string, node *Node, spec corev1.PodSpec) (*Pod, error) {
+	spec.NodeName = node.Name
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault, Labels: map[string]string{"app": name}},
-		Spec: corev1.PodSpec{
-			NodeName:                      node.Name,
-			TerminationGracePeriodSeconds: &grace,
-			Containers: []corev1.Container{{
-				Name: "client", Image: ClientImage, ImagePullPolicy: corev1.PullNever,
-			}},
-		},
+		Spec:       spec,
 	}
 	if _, err := l.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 		return nil, fmt.Errorf("make pod %s: %w", name, err)

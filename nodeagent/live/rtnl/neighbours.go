@@ -24,6 +24,7 @@ type neighbour struct {
 	dst    netip.Addr
 	lladdr []byte
 	master int
+	port   uint16
 }
 
 func (r *Reader) dumpNeighbours(ctx context.Context, family byte) ([]neighbour, error) {
@@ -42,6 +43,10 @@ func (r *Reader) dumpNeighbours(ctx context.Context, family byte) ([]neighbour, 
 					n.dst, _ = netip.AddrFromSlice(b)
 				case unix.NDA_LLADDR:
 					n.lladdr = append([]byte(nil), b...)
+				case unix.NDA_PORT:
+					if len(b) >= 2 {
+						n.port = binary.BigEndian.Uint16(b)
+					}
 				case unix.NDA_MASTER:
 					if len(b) >= 4 {
 						n.master = int(binary.NativeEndian.Uint32(b))
@@ -88,4 +93,26 @@ func (r *Reader) BridgePort(ctx context.Context, bridge int, hw []byte) (string,
 		}
 	}
 	return "", nil
+}
+
+// TunnelRemote returns where a tunnel interface sends frames for a hardware address: the entry for it, else that for all
+// addresses (00:00:00:00:00:00).
+func (r *Reader) TunnelRemote(ctx context.Context, link int, hw []byte) (netip.Addr, uint16, error) {
+	list, err := r.dumpNeighbours(ctx, unix.AF_BRIDGE)
+	if err != nil {
+		return netip.Addr{}, 0, &node.ReadError{What: "the tunnel's forwarding database", Err: err}
+	}
+	var fallback neighbour
+	for _, n := range list {
+		if n.index != link || !n.dst.IsValid() {
+			continue
+		}
+		if len(hw) > 0 && bytes.Equal(n.lladdr, hw) {
+			return n.dst, n.port, nil
+		}
+		if len(bytes.Trim(n.lladdr, "\x00")) == 0 && !fallback.dst.IsValid() {
+			fallback = n
+		}
+	}
+	return fallback.dst, fallback.port, nil
 }

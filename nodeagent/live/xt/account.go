@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/xtables"
@@ -28,13 +30,18 @@ const (
 func (r *Reader) Account(ctx context.Context, name string) (xtables.Account, error) {
 	var a xtables.Account
 	body := nfgenmsg(unix.AF_UNSPEC)
-	body = attribute(body, acctName, append([]byte(name), 0))
-	err := r.do(ctx, acctSubsys, acctGet, body, func(attrs []byte) {
-		walkAttributes(attrs, func(typ uint16, data []byte) {
-			if typ == acctFlags && len(data) >= 4 {
-				flags := binary.BigEndian.Uint32(data)
-				a.HasQuota, a.OverQuota = flags&acctQuotaAny != 0, flags&acctOverQuota != 0
+	body = nlattr.Append(body, acctName, append([]byte(name), 0))
+	err := r.do(ctx, acctSubsys, acctGet, body, func(attrs []byte) error {
+		return nlattr.Each(attrs, func(typ uint16, data []byte) error {
+			if typ != acctFlags {
+				return nil
 			}
+			if len(data) < 4 {
+				return fmt.Errorf("flags of %d bytes", len(data))
+			}
+			flags := binary.BigEndian.Uint32(data)
+			a.HasQuota, a.OverQuota = flags&acctQuotaAny != 0, flags&acctOverQuota != 0
+			return nil
 		})
 	})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
@@ -47,16 +54,16 @@ func (r *Reader) Account(ctx context.Context, name string) (xtables.Account, err
 }
 
 // do sends one nfnetlink request and gives each answer's attributes to f.
-func (r *Reader) do(ctx context.Context, subsys, msg int, body []byte, f func(attrs []byte)) error {
+func (r *Reader) do(ctx context.Context, subsys, msg int, body []byte, f func(attrs []byte) error) error {
 	return r.request(ctx, subsys, msg, 0, body, f)
 }
 
 // dump sends a request whose answer is a dump.
-func (r *Reader) dump(ctx context.Context, subsys, msg int, body []byte, f func(attrs []byte)) error {
+func (r *Reader) dump(ctx context.Context, subsys, msg int, body []byte, f func(attrs []byte) error) error {
 	return r.request(ctx, subsys, msg, unix.NLM_F_DUMP, body, f)
 }
 
-func (r *Reader) request(ctx context.Context, subsys, msg int, flags uint16, body []byte, f func(attrs []byte)) error {
+func (r *Reader) request(ctx context.Context, subsys, msg int, flags uint16, body []byte, f func(attrs []byte) error) error {
 	if r.netlink == nil {
 		s, err := nlsock.Open(unix.NETLINK_NETFILTER, r.Count)
 		if err != nil {
@@ -66,7 +73,7 @@ func (r *Reader) request(ctx context.Context, subsys, msg int, flags uint16, bod
 	}
 	return r.netlink.Do(ctx, uint16(subsys)<<8|uint16(msg), flags, body, func(m nlsock.Message) error {
 		if f != nil && len(m.Data) >= 4 {
-			f(m.Data[4:])
+			return f(m.Data[4:])
 		}
 		return nil
 	})
@@ -74,26 +81,3 @@ func (r *Reader) request(ctx context.Context, subsys, msg int, flags uint16, bod
 
 // nfgenmsg is struct nfgenmsg.
 func nfgenmsg(family uint8) []byte { return []byte{family, unix.NFNETLINK_V0, 0, 0} }
-
-// attribute appends one netlink attribute.
-func attribute(b []byte, typ uint16, data []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(data)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, data...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-// walkAttributes calls f for each attribute, with its type without flags.
-func walkAttributes(b []byte, f func(typ uint16, data []byte)) {
-	for len(b) >= 4 {
-		size := int(binary.NativeEndian.Uint16(b))
-		if size < 4 || size > len(b) {
-			return
-		}
-		f(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[4:size])
-		b = b[min((size+3)&^3, len(b)):]
-	}
-}

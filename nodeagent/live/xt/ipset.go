@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
@@ -54,12 +55,13 @@ const maxSetName = 32 // IPSET_MAXNAMELEN
 func (r *Reader) ipsetRequest(ctx context.Context, family uint8) ([]byte, error) {
 	if r.ipsetProtocol == 0 {
 		version := uint8(0)
-		body := attribute(nfgenmsg(unix.AF_INET), ipsetAttrProtocol, []byte{ipsetProtocol})
-		err := r.do(ctx, unix.NFNL_SUBSYS_IPSET, ipsetCmdProto, body, func(attrs []byte) {
-			walkAttributes(attrs, func(typ uint16, data []byte) {
+		body := nlattr.Append(nfgenmsg(unix.AF_INET), ipsetAttrProtocol, []byte{ipsetProtocol})
+		err := r.do(ctx, unix.NFNL_SUBSYS_IPSET, ipsetCmdProto, body, func(attrs []byte) error {
+			return nlattr.Each(attrs, func(typ uint16, data []byte) error {
 				if typ == ipsetAttrProtocol && len(data) > 0 {
 					version = min(data[0], ipsetProtocol)
 				}
+				return nil
 			})
 		})
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
@@ -73,14 +75,14 @@ func (r *Reader) ipsetRequest(ctx context.Context, family uint8) ([]byte, error)
 		}
 		r.ipsetProtocol = version
 	}
-	return attribute(nfgenmsg(family), ipsetAttrProtocol, []byte{r.ipsetProtocol}), nil
+	return nlattr.Append(nfgenmsg(family), ipsetAttrProtocol, []byte{r.ipsetProtocol}), nil
 }
 
 func setNameAttr(body []byte, name string) ([]byte, error) {
 	if name == "" || len(name) >= maxSetName {
 		return nil, node.ErrNotFound
 	}
-	return attribute(body, ipsetAttrSetName, append([]byte(name), 0)), nil
+	return nlattr.Append(body, ipsetAttrSetName, append([]byte(name), 0)), nil
 }
 
 func ipsetError(what string, err error) error {
@@ -145,45 +147,13 @@ func text(b []byte) string {
 
 // IPSet reads a set's header.
 func (r *Reader) IPSet(ctx context.Context, name string) (node.IPSet, error) {
-	what := "the ipset " + name
 	s := node.IPSet{}
-	err := r.ipsetList(ctx, name, ipsetFlagListHeader, func(attrs []byte) {
-		walkAttributes(attrs, func(typ uint16, data []byte) {
-			switch typ {
-			case ipsetAttrSetName:
-				s.Name = text(data)
-			case ipsetAttrTypeName:
-				s.Type = text(data)
-			case ipsetAttrRevision:
-				s.Revision = first(data)
-			case ipsetAttrFamily:
-				s.Family = skb.Family(first(data))
-			case ipsetAttrData:
-				walkAttributes(data, func(typ uint16, data []byte) {
-					switch typ {
-					case ipsetAttrPort:
-						s.PortFrom = number16(data)
-					case ipsetAttrPortTo:
-						s.PortTo = number16(data)
-					case ipsetAttrTimeout:
-						s.HasTimeout = true
-					case ipsetAttrNetmask:
-						s.Netmask = first(data)
-					case ipsetAttrCADTFlags:
-						if len(data) >= 4 {
-							flags := binary.BigEndian.Uint32(data)
-							s.HasCounters, s.HasSkbInfo = flags&ipsetFlagWithCounters != 0, flags&ipsetFlagWithSkbInfo != 0
-						}
-					}
-				})
-			}
-		})
-	})
+	err := r.ipsetList(ctx, name, ipsetFlagListHeader, func(attrs []byte) error { return decodeIPSet(&s, attrs) })
 	if err == nil && s.Name == "" {
 		err = node.ErrNotFound
 	}
 	if err != nil {
-		return node.IPSet{}, ipsetError(what, err)
+		return node.IPSet{}, ipsetError("the ipset "+name, err)
 	}
 	return s, nil
 }
@@ -191,19 +161,10 @@ func (r *Reader) IPSet(ctx context.Context, name string) (node.IPSet, error) {
 // IPSetMembers lists the member sets of a list:set, in order.
 func (r *Reader) IPSetMembers(ctx context.Context, name string) ([]string, error) {
 	var out []string
-	err := r.ipsetList(ctx, name, 0, func(attrs []byte) {
-		walkAttributes(attrs, func(typ uint16, data []byte) {
-			if typ != ipsetAttrADT {
-				return
-			}
-			walkAttributes(data, func(_ uint16, member []byte) {
-				walkAttributes(member, func(typ uint16, data []byte) {
-					if typ == ipsetAttrName {
-						out = append(out, text(data))
-					}
-				})
-			})
-		})
+	err := r.ipsetList(ctx, name, 0, func(attrs []byte) error {
+		members, err := decodeIPSetMembers(attrs)
+		out = append(out, members...)
+		return err
 	})
 	if err != nil {
 		return nil, ipsetError("the members of ipset "+name, err)
@@ -211,7 +172,7 @@ func (r *Reader) IPSetMembers(ctx context.Context, name string) ([]string, error
 	return out, nil
 }
 
-func (r *Reader) ipsetList(ctx context.Context, name string, flags uint32, f func(attrs []byte)) error {
+func (r *Reader) ipsetList(ctx context.Context, name string, flags uint32, f func(attrs []byte) error) error {
 	body, err := r.ipsetRequest(ctx, unix.AF_INET)
 	if err != nil {
 		return err
@@ -220,7 +181,7 @@ func (r *Reader) ipsetList(ctx context.Context, name string, flags uint32, f fun
 		return err
 	}
 	if flags != 0 {
-		body = attribute(body, ipsetAttrFlags, binary.BigEndian.AppendUint32(nil, flags))
+		body = nlattr.Append(body, ipsetAttrFlags, binary.BigEndian.AppendUint32(nil, flags))
 	}
 	return r.dump(ctx, unix.NFNL_SUBSYS_IPSET, ipsetCmdList, body, f)
 }
@@ -235,7 +196,7 @@ func (r *Reader) IPSetTest(ctx context.Context, name string, family skb.Family, 
 	if body, err = setNameAttr(body, name); err != nil {
 		return false, ipsetError(what, err)
 	}
-	body = attribute(body, ipsetAttrData|unix.NLA_F_NESTED, data)
+	body = nlattr.Append(body, ipsetAttrData|unix.NLA_F_NESTED, data)
 	err = r.do(ctx, unix.NFNL_SUBSYS_IPSET, ipsetCmdTest, body, nil)
 	if errors.Is(err, ipsetErrExist) || errors.Is(err, ipsetErrRange) || errors.Is(err, ipsetErrElem) {
 		return false, nil
@@ -244,18 +205,4 @@ func (r *Reader) IPSetTest(ctx context.Context, name string, family skb.Family, 
 		return false, ipsetError(what, err)
 	}
 	return true, nil
-}
-
-func first(b []byte) uint8 {
-	if len(b) == 0 {
-		return 0
-	}
-	return b[0]
-}
-
-func number16(b []byte) uint16 {
-	if len(b) < 2 {
-		return 0
-	}
-	return binary.BigEndian.Uint16(b)
 }

@@ -23,9 +23,13 @@ import (
 type dialer struct {
 	proto   string
 	timeout time.Duration
+	size    int // of the question and the answer; 0: no larger than they need to be
 	remote  netip.AddrPort
 	local   netip.AddrPort // zero: the kernel chooses
 }
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 64 << 10
 
 // attempt makes one connection and tells its fate.
 func (d dialer) attempt(ctx context.Context) attempt.Attempt {
@@ -65,10 +69,11 @@ func (d dialer) try(ctx context.Context, a *attempt.Attempt) error {
 	}
 	if d.proto == "udp" {
 		// EPERM says that a rule on the way out stopped the datagram; whether it was refused or dropped, the read tells
-		if _, err := conn.Write([]byte("who are you?")); err != nil && !errors.Is(err, unix.EPERM) {
+		question := append([]byte("who are you?"), make([]byte, max(0, d.size-len("who are you?")))...)
+		if _, err := conn.Write(question); err != nil && !errors.Is(err, unix.EPERM) {
 			return err
 		}
-		buf := make([]byte, 2048)
+		buf := make([]byte, maxAnswer)
 		n, err := conn.Read(buf)
 		if err != nil {
 			return err
@@ -76,7 +81,12 @@ func (d dialer) try(ctx context.Context, a *attempt.Attempt) error {
 		return parse(a, buf[:n])
 	}
 	a.Established = true
-	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", d.remote); err != nil {
+	method, length := "GET", ""
+	if d.size > 0 {
+		method, length = "POST", fmt.Sprintf("Content-Length: %d\r\n", d.size)
+	}
+	if _, err := fmt.Fprintf(conn, "%s / HTTP/1.1\r\nHost: %s\r\n%sConnection: close\r\n\r\n%s",
+		method, d.remote, length, bytes.Repeat([]byte(" "), d.size)); err != nil {
 		return err
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -84,7 +94,7 @@ func (d dialer) try(ctx context.Context, a *attempt.Attempt) error {
 		return err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -113,11 +114,25 @@ func TestLocalPortCanBeUsedAgainAtOnce(t *testing.T) {
 	}
 }
 
+func TestAsksWithAsMuchAsItIsToldTo(t *testing.T) {
+	asked := make(chan int64, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		asked <- n
+		fmt.Fprintf(w, `{"client":%q,"server":"10.244.1.2:8080"}`, r.RemoteAddr)
+	}))
+	defer server.Close()
+	d := dialer{proto: "tcp", timeout: time.Second, size: 5000, remote: addrOf(t, server.Listener.Addr())}
+	if got := d.attempt(context.Background()); got.Result != attempt.Answered || <-asked != 5000 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestConnectRefusesNonsense(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"10.0.0.1"}, {"name:80"}, {"--proto", "sctp", "127.0.0.1:1"}, {"--count", "0", "127.0.0.1:1"},
 		{"--parallel", "1000", "127.0.0.1:1"}, {"--timeout", "0s", "127.0.0.1:1"}, {"--local", "x", "127.0.0.1:1"},
-		{"127.0.0.1:1", "127.0.0.1:2"},
+		{"127.0.0.1:1", "127.0.0.1:2"}, {"--size", "-1", "127.0.0.1:1"}, {"--size", "60001", "127.0.0.1:1"},
 	} {
 		if err := connect(context.Background(), args); err == nil {
 			t.Errorf("%q: accepted", args)

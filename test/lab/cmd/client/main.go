@@ -1,6 +1,6 @@
 // Command client makes connections to the lab's web server and says what became of each: one JSON object a line.
 //
-//	client connect [--proto tcp|udp] [--timeout 2s] [--count N] [--parallel 16] [--local ADDR:PORT] ADDR:PORT
+//	client connect [--proto tcp|udp] [--timeout 2s] [--count N] [--parallel 16] [--local ADDR:PORT] [--size BYTES] ADDR:PORT
 //	client sleep
 //
 // Every connection is a new one, from a port of its own unless --local names one. sleep does nothing until SIGTERM: it
@@ -22,10 +22,11 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab/attempt"
 )
 
-// maxCount and maxParallel bound one call.
+// Bounds of one call.
 const (
 	maxCount    = 10000
 	maxParallel = 64
+	maxSize     = 60000
 )
 
 func main() {
@@ -48,7 +49,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintln(os.Stderr, "usage: client connect [--proto tcp|udp] [--timeout 2s] [--count N] [--parallel 16] [--local ADDR:PORT] ADDR:PORT\n       client sleep")
+	fmt.Fprintln(os.Stderr, "usage: client connect [--proto tcp|udp] [--timeout 2s] [--count N] [--parallel 16] [--local ADDR:PORT] [--size BYTES] ADDR:PORT\n       client sleep")
 	os.Exit(2)
 }
 
@@ -59,6 +60,7 @@ func connect(ctx context.Context, args []string) error {
 	flags.DurationVar(&d.timeout, "timeout", 2*time.Second, "how long one attempt may take")
 	count := flags.Int("count", 1, "number of attempts")
 	parallel := flags.Int("parallel", 16, "attempts at a time")
+	flags.IntVar(&d.size, "size", 0, "bytes to ask with and to be answered with, at least")
 	local := flags.String("local", "", "ADDR:PORT to connect from; port 0 lets the kernel choose")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -80,6 +82,9 @@ func connect(ctx context.Context, args []string) error {
 	}
 	if *count < 1 || *count > maxCount || *parallel < 1 || *parallel > maxParallel || d.timeout <= 0 {
 		return fmt.Errorf("count must be 1 to %d, parallel 1 to %d, timeout positive", maxCount, maxParallel)
+	}
+	if d.size < 0 || d.size > maxSize {
+		return fmt.Errorf("size must be 0 to %d", maxSize)
 	}
 	attempts := make(chan attempt.Attempt)
 	tickets := make(chan struct{}, *count)

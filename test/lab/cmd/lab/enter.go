@@ -28,7 +28,7 @@ func attached(cmd *cobra.Command, p *lab.Place, env []string, program string, ar
 	return c.Run()
 }
 
-// find finds a place by name: cp, outside, node1, …, or pod/NAMESPACE/NAME.
+// find finds a place by name: cp, outside, router, beyond, node1, …, or pod/NAMESPACE/NAME.
 func find(l *lab.Lab, name string) (*lab.Place, error) {
 	if pod, ok := strings.CutPrefix(name, "pod/"); ok {
 		namespace, pod, ok := strings.Cut(pod, "/")
@@ -43,7 +43,7 @@ func find(l *lab.Lab, name string) (*lab.Place, error) {
 func shellCommand(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "shell PLACE",
-		Short: "A shell on a node (node1, …), the control plane (cp), the outside, or in pod/NAMESPACE/NAME",
+		Short: "A shell on a node (node1, …), the control plane (cp), the outside, the router, beyond it, or in pod/NAMESPACE/NAME",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Open(*name)
@@ -136,6 +136,7 @@ func connectCommand(name *string) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.Protocol, "proto", "tcp", "tcp or udp")
 	f.IntVar(&o.Count, "count", 1, "number of connections")
+	f.IntVar(&o.Size, "size", 0, "bytes to ask with and to be answered with, at least")
 	f.DurationVar(&o.Timeout, "timeout", 0, "how long one may take (default 2s)")
 	return cmd
 }

@@ -11,8 +11,9 @@ import (
 
 func upCommand(name *string) *cobra.Command {
 	var (
-		o             lab.Options
-		proxy, family string
+		o                lab.Options
+		proxy, family    string
+		network, between string
 	)
 	cmd := &cobra.Command{
 		Use:   "up",
@@ -25,6 +26,12 @@ func upCommand(name *string) *cobra.Command {
 			}
 			if o.Family, err = lab.ParseFamily(family); err != nil {
 				return fmt.Errorf("--family: %w", err)
+			}
+			if o.Network, err = lab.ParseNetwork(network); err != nil {
+				return fmt.Errorf("--network: %w", err)
+			}
+			if o.Between, err = lab.ParseBetween(between); err != nil {
+				return fmt.Errorf("--between: %w", err)
 			}
 			o.Name, o.Detach, o.Progress = *name, true, cmd.ErrOrStderr()
 			l, err := lab.Start(cmd.Context(), o)
@@ -40,6 +47,10 @@ func upCommand(name *string) *cobra.Command {
 	f.IntVar(&o.Nodes, "nodes", 2, "number of nodes")
 	f.StringVar(&proxy, "proxy", string(lab.NFTables), "iptables, iptables-legacy or nftables; for each node, separated by commas")
 	f.StringVar(&family, "family", string(lab.IPv4), "ipv4, ipv6 or dual")
+	f.StringVar(&network, "network", string(lab.Bridge), "how pods are connected to their node: bridge or routed")
+	f.StringVar(&between, "between", string(lab.HostGateway), "how pods' packets come from node to node: hostgw or vxlan")
+	f.IntVar(&o.PodMTU, "pod-mtu", 0, "MTU of pods; 0: as much as fits (1500 with --between vxlan is a fault)")
+	f.BoolVar(&o.Beyond, "beyond", false, "add a client (beyond) behind a router (router)")
 	f.StringSliceVar(&o.Images, "image", nil, "image archives to load into every node")
 	return cmd
 }
@@ -70,7 +81,11 @@ func listCommand() *cobra.Command {
 					continue
 				}
 				o := l.Options()
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d nodes\t%s\t%v\n", n, o.Nodes, o.Family, o.Proxy)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d nodes\t%s\t%v", n, o.Nodes, o.Family, o.Proxy)
+				if o.Network != lab.Bridge || o.Between != lab.HostGateway {
+					fmt.Fprintf(cmd.OutOrStdout(), "\t%s, %s", o.Network, o.Between)
+				}
+				fmt.Fprintln(cmd.OutOrStdout())
 			}
 			return nil
 		},

@@ -1,5 +1,6 @@
 // Command web is the lab's server: it tells every client which pod and node answered, the address the client came
-// from, and the address it was accepted on, over HTTP and, on the same ports, over UDP (one datagram in, one out).
+// from, and the address it was accepted on, over HTTP and, on the same ports, over UDP (one datagram in, one out). An
+// answer is at least as large as the question (the body of an HTTP request), to 60000 bytes.
 //
 //	web [--listen ADDR:PORT[,ADDR:PORT...]]
 //
@@ -8,11 +9,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -85,11 +88,28 @@ func (self answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		self.Server = plain(addr.String())
 	}
+	asked, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxSize))
+	if err != nil {
+		return // the client is gone
+	}
+	out, err := json.Marshal(self)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "encode answer:", err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Connection", "close")
-	if err := json.NewEncoder(w).Encode(self); err != nil {
+	if _, err := w.Write(padded(append(out, '\n'), int(asked))); err != nil {
 		fmt.Fprintln(os.Stderr, "answer", self.Client, "failed:", err)
 	}
+}
+
+// maxSize bounds a question, and so an answer.
+const maxSize = 60000
+
+// padded makes an answer as large as its question was with spaces, which JSON allows.
+func padded(answer []byte, size int) []byte {
+	return append(answer, bytes.Repeat([]byte(" "), max(0, size-len(answer)))...)
 }
 
 // plain writes an IPv4 address that came through an IPv6 socket as IPv4.

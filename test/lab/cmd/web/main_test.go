@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -84,6 +86,35 @@ func TestTellsWhoAnsweredWhomAndWhere(t *testing.T) {
 		if err := json.Unmarshal(buf[:n], &got); err != nil || got != want {
 			t.Errorf("UDP to %s: %+v, %v; want %+v", address, got, err, want)
 		}
+	}
+}
+
+func TestAnswersAreAsLargeAsQuestions(t *testing.T) {
+	address := net.JoinHostPort("127.0.0.1", serve(t, ""))
+	response, err := http.Post("http://"+address, "text/plain", strings.NewReader(strings.Repeat(" ", 20000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || len(body) != 20000 || !json.Valid(body) {
+		t.Errorf("TCP: %d bytes, JSON %v, %v", len(body), json.Valid(body), err)
+	}
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(make([]byte, 20000)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64<<10)
+	n, err := c.Read(buf)
+	if err != nil || n != 20000 || !json.Valid(buf[:n]) {
+		t.Errorf("UDP: %d bytes, JSON %v, %v", n, json.Valid(buf[:n]), err)
 	}
 }
 

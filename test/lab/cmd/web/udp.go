@@ -15,7 +15,7 @@ import (
 // datagrams is a UDP socket that knows which of its addresses a datagram was sent to and answers from that address:
 // a host with several would else answer from the one that the route prefers.
 type datagrams interface {
-	read(buf []byte) (from netip.AddrPort, to netip.AddrPort, err error)
+	read(buf []byte) (n int, from, to netip.AddrPort, err error)
 	write(buf []byte, from, to netip.AddrPort) error
 }
 
@@ -61,9 +61,9 @@ func port(c net.PacketConn) uint16 {
 
 // serveUDP answers each datagram with one datagram until the socket fails.
 func (self answer) serveUDP(c datagrams) error {
-	buf := make([]byte, 2048)
+	buf := make([]byte, maxSize)
 	for {
-		from, to, err := c.read(buf)
+		n, from, to, err := c.read(buf)
 		if err != nil {
 			return fmt.Errorf("read datagram: %w", err)
 		}
@@ -72,7 +72,7 @@ func (self answer) serveUDP(c datagrams) error {
 		if err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
-		if err := c.write(out, to, from); err != nil {
+		if err := c.write(padded(out, n), to, from); err != nil {
 			fmt.Fprintln(os.Stderr, "answer", from, "failed:", err)
 		}
 	}
@@ -83,21 +83,21 @@ type datagrams4 struct {
 	port uint16
 }
 
-func (d *datagrams4) read(buf []byte) (from, to netip.AddrPort, err error) {
+func (d *datagrams4) read(buf []byte) (n int, from, to netip.AddrPort, err error) {
 	for {
-		_, cm, src, err := d.ReadFrom(buf)
+		n, cm, src, err := d.ReadFrom(buf)
 		if err != nil {
-			return from, to, err
+			return 0, from, to, err
 		}
 		udp, ok := src.(*net.UDPAddr)
 		if !ok || cm == nil {
-			return from, to, syscall.EPROTO
+			return 0, from, to, syscall.EPROTO
 		}
 		dst, ok := netip.AddrFromSlice(cm.Dst)
 		if !ok {
 			continue
 		}
-		return unmapped(udp.AddrPort()), netip.AddrPortFrom(dst.Unmap(), d.port), nil
+		return n, unmapped(udp.AddrPort()), netip.AddrPortFrom(dst.Unmap(), d.port), nil
 	}
 }
 
@@ -111,21 +111,21 @@ type datagrams6 struct {
 	port uint16
 }
 
-func (d *datagrams6) read(buf []byte) (from, to netip.AddrPort, err error) {
+func (d *datagrams6) read(buf []byte) (n int, from, to netip.AddrPort, err error) {
 	for {
-		_, cm, src, err := d.ReadFrom(buf)
+		n, cm, src, err := d.ReadFrom(buf)
 		if err != nil {
-			return from, to, err
+			return 0, from, to, err
 		}
 		udp, ok := src.(*net.UDPAddr)
 		if !ok || cm == nil {
-			return from, to, syscall.EPROTO
+			return 0, from, to, syscall.EPROTO
 		}
 		dst, ok := netip.AddrFromSlice(cm.Dst)
 		if !ok {
 			continue
 		}
-		return udp.AddrPort(), netip.AddrPortFrom(dst, d.port), nil
+		return n, udp.AddrPort(), netip.AddrPortFrom(dst, d.port), nil
 	}
 }
 

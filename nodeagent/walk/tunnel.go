@@ -1,0 +1,251 @@
+package walk
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+)
+
+// IP protocols of tunnels without UDP.
+const (
+	protoIPIP = 4
+	protoIPv6 = 41
+	protoGRE  = 47
+)
+
+// Bytes that a UDP tunnel over Ethernet adds (outer UDP and VXLAN or Geneve header, inner Ethernet header), without the
+// outer IP header, and that GRE adds.
+const (
+	udpTunnelBytes = 8 + 8 + 14
+	greBytes       = 4
+)
+
+// wrap puts a packet that leaves by a tunnel interface into its outer packet, which then goes its own way from OUTPUT on.
+// It returns false when the interface is no tunnel.
+func (w *walk) wrap(b *branch) (bool, error) {
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		return false, err
+	}
+	var dev node.Link
+	for _, l := range links {
+		if l.Name == b.p.Out {
+			dev = l
+		}
+	}
+	switch {
+	case b.inner != nil:
+		return false, nil
+	case dev.Kind == "wireguard":
+		b.tunnel = &trace.Tunnel{Kind: dev.Kind, MTU: dev.MTU}
+		w.end(b, end{verdict: trace.Forwarded, reason: "wireguard encrypts it; its peers are not read"})
+		return true, nil
+	case dev.Tunnel == nil:
+		return false, nil
+	}
+	t, err := w.outer(b, dev)
+	if err != nil {
+		return false, err
+	}
+	if !t.Destination.Addr().IsValid() {
+		b.tunnel = t
+		w.end(b, end{verdict: trace.Forwarded, reason: fmt.Sprintf("where %s sends it is not known: no entry for the next hop", dev.Name)})
+		return true, nil
+	}
+	if !t.Source.Addr().IsValid() {
+		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: t.Destination.Addr()})
+		var refused *node.RouteError
+		if err != nil && !errors.As(err, &refused) {
+			return false, err
+		}
+		if refused != nil || !r.PrefSrc.IsValid() {
+			w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: "for the outer packet to " + t.Destination.Addr().String()})
+			w.end(b, end{verdict: trace.Dropped, reason: fmt.Sprintf("there is no route to %s, where %s sends it", t.Destination.Addr(), dev.Name)})
+			return true, nil
+		}
+		t.Source = netip.AddrPortFrom(r.PrefSrc, t.Source.Port())
+	}
+	proto, _ := tunnelProto(dev.Kind, b.p.Family)
+	o, err := skb.New(proto, t.Source, t.Destination)
+	if err != nil {
+		return false, fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
+	}
+	// The mark stays on a packet that a tunnel of the same namespace wraps (skb_scrub_packet); its connection does not.
+	o.Local, o.Mark = true, b.p.Mark
+	w.hop(b, trace.Hop{Hook: "tunnel", Action: fmt.Sprintf("%s wraps it for %s", dev.Name, t.Destination.Addr()), Says: says(t)})
+	w.remember(b)
+	b.inner, b.tunnel, b.p = b.p, t, o
+	b.route, b.looped = node.Route{}, false
+	w.fromTunnel(b)
+	return true, nil
+}
+
+func says(t *trace.Tunnel) string {
+	s := t.Kind
+	if t.ID != 0 {
+		s += fmt.Sprintf(" %d", t.ID)
+	}
+	if t.Destination.Port() != 0 {
+		s += fmt.Sprintf(", UDP port %d", t.Destination.Port())
+	}
+	return s + fmt.Sprintf(", %d bytes more; MTU of the tunnel %d", t.Overhead, t.MTU)
+}
+
+// tunnelProto is the outer packet's protocol, and the bytes that the tunnel adds behind the outer IP header.
+func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
+	switch kind {
+	case "vxlan", "geneve":
+		return skb.UDP, udpTunnelBytes
+	case "gre":
+		return protoGRE, greBytes
+	case "gretap":
+		return protoGRE, greBytes + 14
+	}
+	if inner == skb.IPv6 {
+		return protoIPv6, 0
+	}
+	return protoIPIP, 0
+}
+
+// outer describes the outer packet: its destination is the tunnel's remote, or the forwarding database's entry for the
+// next hop's hardware address, or, for tunnels of IP alone, the gateway.
+func (w *walk) outer(b *branch, dev node.Link) (*trace.Tunnel, error) {
+	c := dev.Tunnel
+	_, bytes := tunnelProto(dev.Kind, b.p.Family)
+	t := &trace.Tunnel{Kind: dev.Kind, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
+	remote, port := c.Remote, c.Port
+	hop := b.p.Dst()
+	if b.route.Gateway.IsValid() {
+		hop = b.route.Gateway
+	}
+	switch {
+	case c.External:
+		remote = netip.Addr{}
+	case dev.Kind == "vxlan":
+		hw, err := w.hardwareAddr(dev, hop)
+		if err != nil {
+			return nil, err
+		}
+		to, at, err := w.ns.TunnelRemote(w.ctx, dev.Index, hw)
+		if err != nil {
+			return nil, err
+		}
+		if to.IsValid() {
+			remote = to
+		}
+		if at != 0 {
+			port = at
+		}
+	case !remote.IsValid() && dev.Kind != "geneve":
+		remote = hop
+	}
+	t.Source, t.Destination = netip.AddrPortFrom(c.Local, 0), netip.AddrPortFrom(remote, port)
+	if remote.Is6() {
+		t.Overhead = bytes + 40
+	}
+	return t, nil
+}
+
+// hardwareAddr returns the neighbour table's entry for an address on an interface, nil when there is none.
+func (w *walk) hardwareAddr(dev node.Link, a netip.Addr) ([]byte, error) {
+	n, err := w.ns.Neighbours(w.ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range n {
+		if x.Link == dev.Index && x.Addr == a {
+			return x.HardwareAddr, nil
+		}
+	}
+	return nil, nil
+}
+
+// fromTunnel walks an outer packet from its routing decision on: the tunnel looks its route up without mark and ports.
+func (w *walk) fromTunnel(b *branch) {
+	p := b.p
+	r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: p.Dst(), Src: p.Src()})
+	var refused *node.RouteError
+	if errors.As(err, &refused) {
+		w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: fmt.Sprintf("for the outer packet to %s: %s", p.Dst(), refused.Errno)})
+		w.end(b, end{verdict: trace.Dropped, reason: fmt.Sprintf("there is no route to %s, where the tunnel sends it", p.Dst())})
+		return
+	}
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	for _, l := range links {
+		if l.Name == r.Out {
+			t := *b.tunnel
+			t.OuterMTU = l.MTU
+			b.tunnel = &t
+		}
+	}
+	b.route = r
+	p.Out = r.Out
+	w.routeHop(b, "the outer packet")
+	w.pass(b, skb.Output, w.postrouting)
+}
+
+// wrapped replaces a branch's packet by the outer packet that it arrives in.
+func (w *walk) wrapped(b *branch, t *trace.Tunnel) error {
+	proto, _ := tunnelProto(t.Kind, b.p.Family)
+	o, err := skb.New(proto, t.Source, t.Destination)
+	if err != nil {
+		return fmt.Errorf("%w: its outer packet: %w", ErrStart, err)
+	}
+	if w.start.Arrives.IsValid() || w.start.In != "" {
+		o.In, err = w.inputInterface(w.start.In, t.Source.Addr())
+	} else {
+		o.In, err = w.interfaceWith(t.Destination.Addr())
+	}
+	if err != nil {
+		return err
+	}
+	b.inner, b.tunnel, b.p = b.p, t, o
+	return nil
+}
+
+// unwrap lets the tunnel interface that takes an outer packet hand the inner one on, as arriving on itself.
+func (w *walk) unwrap(b *branch) {
+	links, err := w.ns.Links(w.ctx)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	t := b.tunnel
+	for _, l := range links {
+		if l.Kind != t.Kind || l.Tunnel == nil || !l.Up() {
+			continue
+		}
+		if udp := l.Kind == "vxlan" || l.Kind == "geneve"; udp && !l.Tunnel.External && (l.Tunnel.ID != t.ID || l.Tunnel.Port != t.Destination.Port()) {
+			continue
+		}
+		if l.Tunnel.Local.IsValid() && l.Tunnel.Local != b.p.Dst() || l.Tunnel.Remote.IsValid() && !l.Tunnel.Remote.IsMulticast() && l.Kind != "vxlan" && l.Tunnel.Remote != b.p.Src() {
+			continue
+		}
+		w.hop(b, trace.Hop{Hook: "tunnel", Action: "unwrapped by " + l.Name, Says: says(t)})
+		mark := b.p.Mark
+		b.p = arrived(b.inner, l.Name)
+		b.p.Mark = mark // it stays in the namespace
+		b.inner, b.tunnel = nil, nil
+		b.route, b.looped = node.Route{}, false
+		w.fromInterface(b)
+		return
+	}
+	reason := fmt.Sprintf("no %s interface of this node takes it", t.Kind)
+	if t.ID != 0 {
+		reason = fmt.Sprintf("no %s interface with id %d and port %d takes it", t.Kind, t.ID, t.Destination.Port())
+	}
+	w.hop(b, trace.Hop{Hook: "tunnel", Action: "drop", Says: reason})
+	w.end(b, end{verdict: trace.Dropped, reason: reason})
+}
