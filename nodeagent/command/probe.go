@@ -54,7 +54,7 @@ Exit codes: 0 probed, 2 bad usage, 3 the state could not be read.`,
 			defer cancel()
 			t, walkErr := walkOfProbe(ctx, r)
 			if t != nil {
-				r.Rules = wire.ProbeRules(t)
+				r.Rules = wire.ProbeRules(t, "")
 			}
 			a, err := probe.Run(ctx, r)
 			if err != nil {

@@ -47,8 +47,8 @@ func (n *Node) Having(ctx context.Context, a netip.Addr) (string, error) {
 		return "", err
 	}
 	var found []string
-	for inode, file := range n.byInode {
-		has, err := n.visit(file, func() (bool, error) { return hasAddress(ctx, n.count, a) })
+	for inode := range n.byInode {
+		has, err := n.visit(inode, func() (bool, error) { return hasAddress(ctx, n.count, a) })
 		if err != nil {
 			return "", err
 		}
@@ -109,15 +109,15 @@ func (n *Node) attached(ctx context.Context, ids []string) ([]string, error) {
 	return out, nil
 }
 
-// visit calls f with the thread in the namespace of a file. A namespace whose process has ended has nothing.
-func (n *Node) visit(file string, f func() (bool, error)) (bool, error) {
-	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// visit calls f with the thread in the namespace with an inode number. A namespace whose processes have ended has nothing.
+func (n *Node) visit(inode uint64, f func() (bool, error)) (bool, error) {
+	fd, err := n.openInode(inode)
 	if err != nil {
 		return false, nil
 	}
 	defer unix.Close(fd)
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-		return false, nil // a file that is no namespace any more, or not ours to enter
+		return false, nil // not ours to enter
 	}
 	n.current = elsewhere
 	return f()

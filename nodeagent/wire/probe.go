@@ -40,12 +40,13 @@ type ProbeRule struct {
 	Handle uint64 `json:"handle"`
 }
 
-// ProbeRules lists the rules with counters that the hops of a trace name, each once.
-func ProbeRules(t *trace.Trace) []ProbeRule {
+// ProbeRules lists the rules with counters that the hops of a trace on a node name, each once. Hops without a node are of
+// the one that was walked.
+func ProbeRules(t *trace.Trace, node string) []ProbeRule {
 	var out []ProbeRule
 	seen := map[ProbeRule]bool{}
 	for _, h := range t.Hops {
-		if h.Rule == nil || h.Rule.Packets == nil {
+		if h.Rule == nil || h.Rule.Packets == nil || h.Node != "" && h.Node != node {
 			continue
 		}
 		r := ProbeRule{Namespace: h.Namespace, Table: h.Table, Chain: h.Chain, Handle: h.Rule.Handle}
