@@ -71,6 +71,7 @@ type runOptions struct {
 	outside   map[intent.Family]netip.Addr
 	failOn    diagnose.Severity // empty for none
 	verbose   int
+	probe     int // real connections for each client and access path, 0 for none
 }
 
 // toOptions turns flags into options and connects to the cluster.

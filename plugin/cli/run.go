@@ -59,6 +59,9 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 	if err := o.settle(ctx, fleet, chosen, pods, a); err != nil {
 		return err
 	}
+	if err := o.probeAll(ctx, fleet, a); err != nil {
+		return err
+	}
 	clock.agents(fleet, a.Nodes)
 	clock.lap("started the agents and walked")
 	progress.clear()

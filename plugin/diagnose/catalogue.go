@@ -63,6 +63,7 @@ func Catalogue() []Kind {
 		NoTranslation, RejectedThoughEndpoints, DroppedThoughEndpoints, StoppedAfterTranslation, DroppedOnCondition,
 		NotRejected, NotDropped, TranslatedThoughNot, NotMasqueraded, SourceLost,
 		FlowToGoneEndpoint, FlowUntranslated,
+		ProbeDiffers,
 		Undetermined, WalkFailed,
 	}
 }

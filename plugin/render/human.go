@@ -25,6 +25,7 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 	if err := p.compare(a); err != nil {
 		return err
 	}
+	p.probes(a)
 	p.findings(a)
 	return p.writeTo(w)
 }
