@@ -63,6 +63,8 @@ type runOptions struct {
 	client   kubernetes.Interface
 	attacher launch.Attacher
 
+	probe int // real connections for each client and access path, 0 for none
+
 	namespace string
 	service   string
 	nodes     []string
@@ -71,7 +73,6 @@ type runOptions struct {
 	outside   map[intent.Family]netip.Addr
 	failOn    diagnose.Severity // empty for none
 	verbose   int
-	probe     int // real connections for each client and access path, 0 for none
 }
 
 // toOptions turns flags into options and connects to the cluster.

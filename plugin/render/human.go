@@ -22,10 +22,10 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 		return err
 	}
 	p.paths(a)
+	p.probes(a)
 	if err := p.compare(a); err != nil {
 		return err
 	}
-	p.probes(a)
 	p.findings(a)
 	return p.writeTo(w)
 }
