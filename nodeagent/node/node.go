@@ -410,6 +410,12 @@ type Socket struct {
 	V6Only bool
 }
 
+// VirtualServers tells about IPVS.
+type VirtualServers interface {
+	// VirtualServer tells whether IPVS has a virtual server for a destination, or for the packet's mark.
+	VirtualServer(ctx context.Context, proto uint8, dst netip.AddrPort, mark uint32) (bool, error)
+}
+
 // Namespace is everything the walker asks of one network namespace.
 type Namespace interface {
 	Links
@@ -424,6 +430,7 @@ type Namespace interface {
 	Recents
 	IPSets
 	Sockets
+	VirtualServers
 }
 
 // Home is the id of the namespace that a Node was opened in.
