@@ -192,8 +192,8 @@ type Route struct {
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
 	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot
-	// tell which. Out, Gateway, and PrefSrc where it depends on the choice, are then empty. It is nil when the choice is
-	// known, as in every answer of the kernel.
+	// tell which. Out, Gateway, and PrefSrc where it depends on the choice, are then empty. A hop that the kernel refuses
+	// once it has chosen it is left out. It is nil when the choice is known, as in every answer of the kernel.
 	OneOf []NextHop
 }
 
