@@ -211,14 +211,14 @@ func (n *Node) byNumber(ctx context.Context, id string, number int32) (string, e
 			return "", &node.ReadError{What: "the number of a network namespace", Err: err}
 		}
 		if got == number {
-			return n.idOf(inode)
+			return n.ID(inode)
 		}
 	}
 	return "", fmt.Errorf("the network namespace with number %d: %w", number, node.ErrNotFound)
 }
 
-// idOf is the id of a namespace, by its inode.
-func (n *Node) idOf(inode uint64) (string, error) {
+// ID is the id of a namespace, by the inode of its file.
+func (n *Node) ID(inode uint64) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(n.home, &st); err != nil {
 		return "", &node.ReadError{What: "the network namespace", Err: err}

@@ -69,6 +69,8 @@ type runOptions struct {
 	client   kubernetes.Interface
 	attacher launch.Attacher
 
+	probe int // real connections for each client and access path, 0 for none
+
 	namespace string
 	service   string
 	nodes     []string

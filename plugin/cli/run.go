@@ -64,6 +64,9 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 	if err := o.settle(ctx, fleet, from, named, a); err != nil {
 		return err
 	}
+	if err := o.probeAll(ctx, fleet, a); err != nil {
+		return err
+	}
 	clock.agents(fleet, a.Nodes)
 	clock.lap("started the agents and walked")
 	progress.clear()

@@ -19,7 +19,7 @@ var (
 
 		One short-lived agent pod on each node that a connection passes reads the live packet filter, routes and connection
 		tracking, evaluates them as the kernel would, and is deleted again. Nothing is written on the node
-		and no packet is sent.
+		and no packet is sent, unless --probe asks for real connections.
 
 		A Service whose name is also a verb is named as svc/NAME.
 
@@ -36,6 +36,9 @@ var (
 		# Keep the answer, and let a script see whether it is bad
 		kubectl svctrace web -o json > web.json
 
+		# Also open 50 real connections from each client, and compare where they go
+		kubectl svctrace web --probe=50
+
 		# Trace from a pod, and from a client outside with a certain address, to the node port only
 		kubectl svctrace web --from pod/client --from external=203.0.113.7 --to nodeport`)
 )
@@ -44,6 +47,7 @@ var (
 type traceFlags struct {
 	*runFlags
 	output string
+	probe  probeFlag
 }
 
 // traceOptions are what the default verb works with.
@@ -74,6 +78,7 @@ func newTraceCommand(config *genericclioptions.ConfigFlags, streams genericioopt
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "Output format: wide, json or yaml. The default is for people.")
+	f.probe.add(cmd)
 	completeValues(cmd, "output", render.Formats()...)
 	return cmd
 }
@@ -86,6 +91,9 @@ func (f *traceFlags) toOptions(cmd *cobra.Command, args []string) (*traceOptions
 	}
 	run, err := f.runFlags.toOptions(cmd, args)
 	if err != nil {
+		return nil, err
+	}
+	if run.probe, err = f.probe.value(); err != nil {
 		return nil, err
 	}
 	return &traceOptions{runOptions: run, format: format}, nil

@@ -74,6 +74,7 @@ func Catalogue() []Kind {
 		TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath,
 		NotRejected, NotDropped, TranslatedThoughNot, NotMasqueraded, SourceLost,
 		FlowToGoneEndpoint, FlowUntranslated,
+		ProbeDiffers,
 		Undetermined, WalkFailed,
 	}
 }

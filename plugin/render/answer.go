@@ -15,6 +15,8 @@ type Answer struct {
 	Model  *intent.Model
 	Nodes  []*survey.Node
 	Report diagnose.Report
+	// Probes are the real connections of --probe; nil without it.
+	Probes []survey.Probe
 	// Skipped are nodes that ought to have been traced and could not be.
 	Skipped []intent.Skipped
 	// Left is the number of further nodes with endpoints that were left out because of the limit.

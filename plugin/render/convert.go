@@ -58,6 +58,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
 	}
+	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
 		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Client: s.Client, Reason: s.Why})
 	}

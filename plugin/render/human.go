@@ -22,6 +22,7 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 		return err
 	}
 	p.paths(a)
+	p.probes(a)
 	if err := p.compare(a); err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ type ServiceTrace struct {
 	FlowGroups  []FlowGroup  `json:"flowGroups"`
 	Findings    []Finding    `json:"findings"`
 	NotTraced   []NotTraced  `json:"notTraced"`
+	// Probes are real connections; absent without --probe.
+	Probes []Probe `json:"probes,omitempty"`
 }
 
 // Service is what the API says about the Service.
