@@ -15,17 +15,6 @@ func (s *State) Route(_ context.Context, q node.RouteQuery) (node.Route, error) 
 	if !q.Dst.IsValid() || q.Src.IsValid() && q.Src.Is4() != q.Dst.Is4() {
 		return node.Route{}, fmt.Errorf("a route query from %s to %s", q.Src, q.Dst)
 	}
-	r, no, hops := s.route(q)
-	if no.refused() {
-		return node.Route{}, no.err()
-	}
-	if q.All {
-		r.Hops = hops
-	}
-	return r, nil
-}
-
-func (s *State) route(q node.RouteQuery) (node.Route, refusal, []node.NextHop) {
 	var r node.Route
 	var no refusal
 	switch {
@@ -38,43 +27,16 @@ func (s *State) route(q node.RouteQuery) (node.Route, refusal, []node.NextHop) {
 	default:
 		r, no = s.output6(q)
 	}
-	if no.refused() || !q.All {
-		return r, no, nil
+	if no.refused() {
+		return node.Route{}, no.err()
 	}
-	return r, no, s.hopsOf(q)
+	if !q.All {
+		r.Hops = nil
+	}
+	return r, nil
 }
 
-// hopsOf lists all next hops of the route that a query finds, when there are several.
-func (s *State) hopsOf(q node.RouteQuery) []node.NextHop {
-	in := q.In
-	if in == "" {
-		in = loopbackName
-	}
-	f := s.flowOf(q, in)
-	if q.In == "" {
-		f.out = q.Out
-	} else if q.Dst.Is4() {
-		f.uid = 0
-	}
-	if q.Dst.Is4() {
-		if got, no := s.lookup4(f, false); !no.refused() {
-			return allHops(got.route)
-		}
-		return nil
-	}
-	dev := f.out
-	strict := s.strictness(&f)
-	if q.In != "" {
-		dev = q.In
-	} else {
-		strict.iface = strict.iface || f.out != "" && !f.hasSrc
-	}
-	if e, no := s.lookup6(f, func(t *table6, f *flow) (entry6, bool) { return t.lookup(s, f, dev, strict) }); !no.refused() {
-		return allHops(e.route)
-	}
-	return nil
-}
-
+// allHops lists the next hops of a multipath route.
 func allHops(r *Route) []node.NextHop {
 	if len(r.Hops) < 2 {
 		return nil
@@ -182,7 +144,7 @@ func (s *State) AddrType(ctx context.Context, a netip.Addr, dev string) (node.Ro
 
 func (s *State) addrType4(a netip.Addr, dev string) node.RouteType {
 	switch {
-	case zeroNet(a), a == broadcast4:
+	case a.IsUnspecified(), a == broadcast4:
 		return node.RouteBroadcast
 	case a.IsMulticast():
 		return node.RouteMulticast

@@ -73,12 +73,10 @@ func (s *State) enslaved(f *flow) {
 	}
 }
 
-// Kinds of IPv4 addresses (include/linux/in.h).
+// Kinds of IPv4 addresses (include/linux/in.h). Of 0.0.0.0/8 only 0.0.0.0 has been special since Linux 5.3
+// (ipv4_is_zeronet).
 
 var broadcast4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
-// zeroNet tells an address of 0.0.0.0/8.
-func zeroNet(a netip.Addr) bool { return a.Is4() && a.As4()[0] == 0 }
 
 // localGroup tells an address of 224.0.0.0/24.
 func localGroup(a netip.Addr) bool {

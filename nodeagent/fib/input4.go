@@ -32,9 +32,9 @@ func (s *State) input4(q node.RouteQuery) (node.Route, refusal) {
 		return martian(f.src, "source")
 	case f.dst == broadcast4, f.src.IsUnspecified() && f.dst.IsUnspecified():
 		return s.inputBroadcast4(in, f, q, 0)
-	case zeroNet(f.src):
+	case f.src.IsUnspecified():
 		return martian(f.src, "source")
-	case zeroNet(f.dst):
+	case f.dst.IsUnspecified():
 		return martian(f.dst, "destination")
 	case f.dst.IsLoopback() && !localnet:
 		return onLoopback(f.dst)
@@ -76,7 +76,7 @@ func (s *State) input4(q node.RouteQuery) (node.Route, refusal) {
 
 // forward4 is ip_mkroute_input, for each next hop that the kernel can choose.
 func (s *State) forward4(in *Interface, f flow, q node.RouteQuery, got found4) (node.Route, refusal) {
-	out := node.Route{Type: got.route.Type, Table: got.table, MTU: got.route.MTU}
+	out := node.Route{Type: got.route.Type, Table: got.table, MTU: got.route.MTU, Hops: allHops(got.route)}
 	var ways []node.NextHop
 	var no refusal
 	for _, i := range s.choices4(got, netip.Addr{}) {
@@ -96,7 +96,7 @@ func (s *State) forward4(in *Interface, f flow, q node.RouteQuery, got found4) (
 
 // inputBroadcast4 takes a broadcast for this host.
 func (s *State) inputBroadcast4(in *Interface, f flow, q node.RouteQuery, table uint32) (node.Route, refusal) {
-	if !zeroNet(f.src) {
+	if !f.src.IsUnspecified() {
 		if no := s.validate4(in, f.src, netip.IPv4Unspecified(), q, ""); no.refused() {
 			return node.Route{}, no
 		}
@@ -112,10 +112,10 @@ func (s *State) inputGroup4(in *Interface, f flow, q node.RouteQuery) (node.Rout
 		return node.Route{}, refusal{eINVAL, fmt.Sprintf("%s has not joined the group %s", in.Name, f.dst)}
 	case f.src.IsMulticast(), f.src == broadcast4,
 		f.src.IsLoopback() && !s.All4.RouteLocalnet && !in.IPv4.RouteLocalnet,
-		zeroNet(f.src) && !localGroup(f.dst) && f.proto != protoIGMP:
+		f.src.IsUnspecified() && !localGroup(f.dst) && f.proto != protoIGMP:
 		return node.Route{}, refusal{eINVAL, fmt.Sprintf("%s cannot be a source on %s", f.src, in.Name)}
 	}
-	if !zeroNet(f.src) {
+	if !f.src.IsUnspecified() {
 		if no := s.validate4(in, f.src, netip.IPv4Unspecified(), q, ""); no.refused() {
 			return node.Route{}, no
 		}

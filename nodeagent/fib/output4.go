@@ -30,7 +30,7 @@ func (s *State) output4(q node.RouteQuery) (node.Route, refusal) {
 		if l == nil {
 			return node.Route{}, refusal{eNODEV, "there is no interface " + f.out}
 		}
-		if !l.up() {
+		if !l.Up() {
 			return node.Route{}, refusal{eNETUNREACH, "the interface " + f.out + " is down"}
 		}
 		switch {
@@ -122,7 +122,7 @@ func (s *State) made4(f flow, m made4) (node.Route, refusal) {
 	case f.dst.IsMulticast():
 		out.Type = node.RouteMulticast
 		gateways = gateways && m.route.Dst.Bits() >= 4
-	case zeroNet(f.dst):
+	case f.dst.IsUnspecified():
 		return node.Route{}, refusal{eINVAL, fmt.Sprintf("%s cannot be a destination", f.dst)}
 	}
 	var ways []node.NextHop
@@ -156,7 +156,7 @@ func (s *State) made4(f flow, m made4) (node.Route, refusal) {
 		if src.IsUnspecified() && w.PrefSrc.IsValid() {
 			src = w.PrefSrc
 		}
-		if l := s.link(w.Out); src.IsLoopback() && l != nil && !l.loopback() && l.VRFTable == 0 &&
+		if l := s.link(w.Out); src.IsLoopback() && l != nil && !l.Loopback() && l.VRFTable == 0 &&
 			!s.All4.RouteLocalnet && !l.IPv4.RouteLocalnet {
 			no = refusal{eINVAL, fmt.Sprintf("the loopback address %s may not leave by %s: net.ipv4.conf.%s.route_localnet is 0", src, w.Out, w.Out)}
 			continue
@@ -168,6 +168,9 @@ func (s *State) made4(f flow, m made4) (node.Route, refusal) {
 	}
 	if gateways {
 		out.MTU = m.route.MTU
+	}
+	if m.route != nil {
+		out.Hops = allHops(m.route)
 	}
 	choose(&out, kept)
 	return out, refusal{}

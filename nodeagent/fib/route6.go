@@ -106,7 +106,7 @@ func (s *State) input6(q node.RouteQuery) (node.Route, refusal) {
 }
 
 func (s *State) answer6(e entry6, dst netip.Addr, dev string, strict flags6, output bool) node.Route {
-	out := node.Route{Type: e.route.Type, Table: e.route.Table, MTU: e.route.MTU}
+	out := node.Route{Type: e.route.Type, Table: e.route.Table, MTU: e.route.MTU, Hops: allHops(e.route)}
 	var ways []node.NextHop
 	for _, c := range s.choices6(e, dev, strict) {
 		h := c.at()
@@ -114,7 +114,7 @@ func (s *State) answer6(e entry6, dst netip.Addr, dev string, strict flags6, out
 		if output && !w.PrefSrc.IsValid() {
 			w.PrefSrc = s.selectAddr6(h.Dev, dst)
 		}
-		if e.route.Type == node.RouteLocal || e.route.Type == node.RouteAnycast {
+		if e.route.own() {
 			w.Out = s.localDev6(h.Dev, e.route.Dst.Addr())
 		}
 		ways = append(ways, w)

@@ -57,8 +57,11 @@ type Interface struct {
 	IPv6 Conf6 `json:"ipv6"`
 }
 
-func (i *Interface) up() bool       { return i.Flags&1 != 0 }
-func (i *Interface) loopback() bool { return i.Flags&8 != 0 }
+// Up reports whether the interface is administratively up.
+func (i *Interface) Up() bool { return i.Flags&1 != 0 }
+
+// Loopback reports whether it is a loopback interface.
+func (i *Interface) Loopback() bool { return i.Flags&8 != 0 }
 
 // Address is an address of an interface.
 type Address struct {

@@ -83,7 +83,7 @@ func (s *State) usable4(h *Hop, ignoreLink bool) bool {
 // as dead where routes without a link are ignored (fib_nexthop_info), so on an interface that is up the flag means that.
 func usable(h *Hop, l *Interface, wantsLink bool) bool {
 	down := h.Flags&hopLinkdown != 0
-	if h.Flags&hopDead != 0 && !(down && l != nil && l.up()) {
+	if h.Flags&hopDead != 0 && !(down && l != nil && l.Up()) {
 		return false
 	}
 	return !down || !wantsLink

@@ -222,12 +222,17 @@ func (s *State) hasAddress6(a netip.Addr, dev string, strict bool) bool {
 	return false
 }
 
+// own is RTF_LOCAL or RTF_ANYCAST: the route is for this host, by its loopback device. An anycast route that a user made
+// has no such flag (rtm_to_fib6_config sets it for local routes only).
+func (r *Route) own() bool {
+	return r.Type == node.RouteLocal || r.Type == node.RouteAnycast && r.Protocol == protocolKernel
+}
+
 // rejects is RTF_REJECT: the route's type refuses, or it leads to the loopback device (fib6_is_reject).
 func (s *State) rejects(e entry6) bool {
 	if typeError(e.route.Type) != 0 {
 		return true
 	}
 	l := s.link(e.at().Dev)
-	local := e.route.Type == node.RouteLocal || e.route.Type == node.RouteAnycast
-	return l != nil && l.loopback() && !local && !e.route.Dst.Addr().IsLoopback()
+	return l != nil && l.Loopback() && !e.route.own() && !e.route.Dst.Addr().IsLoopback()
 }

@@ -102,8 +102,7 @@ func (e *Evaluator) addrType(ctx context.Context, a netip.Addr, dev string) (nod
 func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err error) {
 	p := st.p
 	loopback := p.In == "lo" || p.PktType == skb.PacketLoopback
-	// nft_fib_can_skip; nft_fib4_eval asks the tables at INPUT all the same.
-	if loopback && (p.Hook == skb.Prerouting || p.Hook == skb.Ingress || p.Hook == skb.Input && p.Family == skb.IPv6) {
+	if loopback && (p.Hook == skb.Prerouting || p.Hook == skb.Ingress || p.Hook == skb.Input) { // nft_fib_can_skip
 		return p.In, true, nil
 	}
 	if p.Family == skb.IPv4 && p.Src() == netip.IPv4Unspecified() {

@@ -24,6 +24,9 @@ const (
 	prioFilter    = 0
 	prioSecurity  = 50
 	prioNATSrc    = 100
+	// IPVS takes packets for its virtual servers at these (net/netfilter/ipvs/ip_vs_core.c).
+	prioIPVSInput  = prioNATSrc - 2
+	prioIPVSOutput = prioNATDst + 2
 )
 
 type hookKey struct {
@@ -128,11 +131,23 @@ func (w *walk) pick(b *branch, sequences []sequence, i int, next func(*branch)) 
 	for _, s := range sequences[i+1:] {
 		others = append(others, s.functions[0].name)
 	}
+	where := b.p.Hook.String()
+	if w.id != node.Home {
+		where += " in " + w.label
+	}
 	u := trace.Unknown{
 		What:  fmt.Sprintf("the order of %s and %s, all of priority %d", head.name, strings.Join(others, " and "), head.priority),
-		Where: b.p.Hook.String(),
+		Where: where,
 	}
-	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), b.p.Hook)
+	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), where)
+	// The order is what it was when the branch came here before, with the packet that a tunnel has wrapped since.
+	if runsFirst, known := b.assumes(words); known && runsFirst {
+		run(b)
+		return
+	} else if known {
+		w.pick(b, sequences, i+1, next)
+		return
+	}
 	first, second := b.clone(), b
 	w.branches++
 	first.assume(rule.Assumption{Unknown: &u, Words: words})
@@ -233,6 +248,12 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 			p = prioNATSrc
 		}
 		at(p).add("nat", function{p, "the translation of addresses", nat.run})
+	}
+	switch k.hook {
+	case skb.Input:
+		at(prioIPVSInput).add("ipvs", function{prioIPVSInput, "IPVS", (*walk).virtualServer})
+	case skb.Output:
+		at(prioIPVSOutput).add("ipvs", function{prioIPVSOutput, "IPVS", (*walk).virtualServer})
 	}
 	var order []int32
 	for p := range byPriority {

@@ -14,7 +14,10 @@ var (
 		Show what each node's kernel really does with a connection to a Service, hop by hop, and whether
 		that is what the API asks for.
 
-		One short-lived agent pod on each chosen node reads the live packet filter, routes and connection
+		Connections start in a pod, on each node itself, and outside, or where --from says. They are followed
+		from node to node to the socket that takes them, and so is the reply back to the client.
+
+		One short-lived agent pod on each node that a connection passes reads the live packet filter, routes and connection
 		tracking, evaluates them as the kernel would, and is deleted again. Nothing is written on the node
 		and no packet is sent, unless --probe asks for real connections.
 
@@ -36,8 +39,8 @@ var (
 		# Also open 50 real connections from each client, and compare where they go
 		kubectl svctrace web --probe=50
 
-		# Ask as a client outside the cluster with a certain address
-		kubectl svctrace web --external 203.0.113.7`)
+		# Trace from a pod, and from a client outside with a certain address, to the node port only
+		kubectl svctrace web --from pod/client --from external=203.0.113.7 --to nodeport`)
 )
 
 // traceFlags are the flags of the default verb.

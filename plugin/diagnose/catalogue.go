@@ -29,6 +29,16 @@ var (
 		"the rule that drops stands in the evidence: if it is kube-proxy's, restart kube-proxy on the node; else ask who wrote it"}
 	StoppedAfterTranslation = Kind{"stopped-after-translation", Error, "blocked",
 		"the translation is right, and another rule stops the packet: the evidence names it; a network policy, a firewall or a FORWARD policy is the usual owner"}
+	TargetPortNotListening = Kind{"target-port-not-listening", Error, "nobody listens",
+		"compare the Service's targetPort with the port that the application listens on, and see whether it runs: kubectl exec POD -- ss -lntu"}
+	ListensOnLoopbackOnly = Kind{"listens-on-loopback-only", Error, "loopback only",
+		"let the application listen on all addresses (0.0.0.0 or ::) instead of 127.0.0.1 or ::1"}
+	ReplyNotTranslated = Kind{"reply-not-translated", Error, "bad reply",
+		"the reply must pass the node that translated the connection: masquerade the source there, route the reply that way, or, on one bridge, set net.bridge.bridge-nf-call-iptables to 1"}
+	ReplyDropped = Kind{"reply-dropped", Error, "reply lost",
+		"the evidence names what stops the reply: a rule, a reverse path filter or a missing route back to the client"}
+	AsymmetricPath = Kind{"asymmetric-path", Info, "asymmetric",
+		"it works as long as nothing on either way keeps state; see the routes of both nodes if connections hang later"}
 	DroppedOnCondition = Kind{"dropped-on-condition", Warning, "may be dropped",
 		"the evidence names the rule and its condition"}
 	NotRejected = Kind{"not-rejected", Warning, "not refused",
@@ -61,6 +71,7 @@ func Catalogue() []Kind {
 		NoReadyEndpoints, NoLocalEndpoints,
 		EndpointMissing, EndpointNotInAPI, EndpointNotEligible, UnevenProbability,
 		NoTranslation, RejectedThoughEndpoints, DroppedThoughEndpoints, StoppedAfterTranslation, DroppedOnCondition,
+		TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath,
 		NotRejected, NotDropped, TranslatedThoughNot, NotMasqueraded, SourceLost,
 		FlowToGoneEndpoint, FlowUntranslated,
 		ProbeDiffers,
