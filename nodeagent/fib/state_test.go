@@ -91,6 +91,23 @@ func TestRefusalsNameWhatDecides(t *testing.T) {
 	}
 }
 
+// TestPortsOfArrivingPacketsAreReadForSomeRulesOnly is fib_rule_requires_fldissect: a rule for lo does not make the kernel
+// look at ports, so it does not see them in the check of a source.
+func TestPortsOfArrivingPacketsAreReadForSomeRulesOnly(t *testing.T) {
+	q := node.RouteQuery{Dst: addr("10.0.0.1"), Src: addr("10.0.0.7"), In: "eth0", Proto: 17, SrcPort: 1000, DstPort: 53}
+	s := host()
+	s.Rules4 = append([]Rule{s.Rules4[0], {Priority: 1, Action: ActionProhibit, IIF: "lo", SrcPorts: Ports{First: 53, Last: 53}}}, s.Rules4[1:]...)
+	if got, err := s.Route(context.Background(), q); err != nil || got.Type != node.RouteLocal {
+		t.Errorf("a rule for lo: %+v, %v", got, err)
+	}
+	rules := s.Rules4
+	s = host()
+	s.Rules4 = append(rules, Rule{Priority: 0x7fff, Action: ActionTable, Table: 9, DstPorts: Ports{First: 9, Last: 9}})
+	if got, err := s.Route(context.Background(), q); err == nil {
+		t.Errorf("with a rule that makes the kernel look: %+v", got)
+	}
+}
+
 func TestRouteLeavesTheHashOpen(t *testing.T) {
 	s := host()
 	got, err := s.Route(context.Background(), node.RouteQuery{Dst: addr("10.5.1.1"), All: true})

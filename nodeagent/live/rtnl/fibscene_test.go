@@ -19,6 +19,7 @@ type scene struct {
 	before, after [][2]string
 	ip4, ip6      []string
 	lo            bool // bare lookups can be compared
+	last6         string
 }
 
 func (g *scene) yes(percent int) bool            { return g.IntN(100) < percent }
@@ -125,7 +126,7 @@ func (g *scene) addresses() {
 	for _, a := range []string{
 		"fd00:0:0:1::1/64 dev e0", "fd00:0:0:1::2/64 dev e0", "fd00:0:0:2::1/64 dev e1", "2001:db8::1/48 dev e2", "fd00:77::1/128 dev lo",
 		"fe80::1/64 dev e0", "fe80::2/64 dev e1", "2001:10::5/64 dev p0", "fd00:0:0:1::7/64 dev p1", "2002:a00::1/64 dev p2",
-		"fec0::1/64 dev e1",
+		"fec0::1/64 dev e1", "fd00:0:0:1::6/48 dev e0", "2001:db8::6/112 dev e2",
 	} {
 		if g.yes(55) {
 			if g.yes(15) {
@@ -184,7 +185,15 @@ func (g *scene) route4() {
 	}
 }
 
+// prefix6 repeats the last prefix at times: several routes of one metric are chosen among by preference.
 func (g *scene) prefix6() string {
+	if g.last6 == "" || g.yes(65) {
+		g.last6 = g.newPrefix6()
+	}
+	return g.last6
+}
+
+func (g *scene) newPrefix6() string {
 	if g.yes(25) {
 		return "default"
 	}
@@ -202,8 +211,8 @@ func (g *scene) route6() {
 	if g.yes(10) {
 		rest += " mtu 1400"
 	}
-	if g.yes(12) {
-		rest += " pref " + g.one("low", "high")
+	if g.yes(30) {
+		rest += " pref " + g.one("low", "high", "medium")
 	}
 	table := " table " + g.table()
 	from := ""
