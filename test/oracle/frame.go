@@ -1,0 +1,196 @@
+//go:build linux
+
+package oracle
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"net/netip"
+)
+
+// Transport protocol numbers.
+const (
+	protoICMP   = 1
+	protoTCP    = 6
+	protoUDP    = 17
+	protoICMPv6 = 58
+	protoSCTP   = 132
+)
+
+// stage is a packet's place in its flow.
+type stage int
+
+const (
+	// opening is the first packet of a flow.
+	opening stage = iota
+	// answer is the reply to it, further the packet in the first direction that follows.
+	answer
+	further
+)
+
+// segment is a packet to send.
+type segment struct {
+	proto    uint8
+	src, dst netip.AddrPort
+	stage    stage
+	// id is recognised when the packet is seen; peer is the id of the packet that this one answers.
+	id, peer uint32
+}
+
+// The id travels in what no rule translates: a TCP sequence number (in its upper 24 bits), an SCTP initiate tag or
+// cookie, the payload of UDP and ICMP echo.
+
+const magic = 0x53564354
+
+const (
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+// bytes returns the packet from the network header on, with correct checksums.
+func (s segment) bytes() []byte {
+	var l4 []byte
+	switch s.proto {
+	case protoTCP:
+		l4 = make([]byte, 20)
+		s.putPorts(l4)
+		seq, ack, flags := s.id<<8, uint32(0), byte(tcpSYN)
+		switch s.stage {
+		case answer:
+			ack, flags = s.peer<<8+1, tcpSYN|tcpACK
+		case further:
+			seq, ack, flags = s.id<<8+1, s.peer<<8+1, tcpACK
+		}
+		binary.BigEndian.PutUint32(l4[4:], seq)
+		binary.BigEndian.PutUint32(l4[8:], ack)
+		l4[12], l4[13] = 5<<4, flags
+		binary.BigEndian.PutUint16(l4[14:], 65535)
+		s.putSum(l4, 16)
+	case protoUDP:
+		l4 = make([]byte, 16)
+		s.putPorts(l4)
+		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
+		s.putID(l4[8:])
+		s.putSum(l4, 6)
+	case protoSCTP:
+		l4 = s.sctp()
+	case protoICMP, protoICMPv6:
+		l4 = make([]byte, 16)
+		l4[0] = 8
+		if s.proto == protoICMPv6 {
+			l4[0] = 128
+		}
+		binary.BigEndian.PutUint16(l4[4:], uint16(s.id))
+		binary.BigEndian.PutUint16(l4[6:], 1)
+		s.putID(l4[8:])
+		s.putSum(l4, 2)
+	}
+	return append(s.network(len(l4)), l4...)
+}
+
+func (s segment) network(n int) []byte {
+	if s.src.Addr().Is4() {
+		h := make([]byte, 20)
+		h[0] = 0x45
+		binary.BigEndian.PutUint16(h[2:], uint16(20+n))
+		binary.BigEndian.PutUint16(h[4:], uint16(s.id))
+		h[6] = 0x40 // don't fragment
+		h[8], h[9] = 64, s.proto
+		copy(h[12:], s.src.Addr().AsSlice())
+		copy(h[16:], s.dst.Addr().AsSlice())
+		binary.BigEndian.PutUint16(h[10:], checksum(h, 0))
+		return h
+	}
+	h := make([]byte, 40)
+	h[0] = 0x60
+	binary.BigEndian.PutUint16(h[4:], uint16(n))
+	h[6], h[7] = s.proto, 64
+	copy(h[8:], s.src.Addr().AsSlice())
+	copy(h[24:], s.dst.Addr().AsSlice())
+	return h
+}
+
+func (s segment) putPorts(l4 []byte) {
+	binary.BigEndian.PutUint16(l4, s.src.Port())
+	binary.BigEndian.PutUint16(l4[2:], s.dst.Port())
+}
+
+func (s segment) putID(b []byte) {
+	binary.BigEndian.PutUint32(b, magic)
+	binary.BigEndian.PutUint32(b[4:], s.id)
+}
+
+// putSum writes the transport checksum at off.
+func (s segment) putSum(l4 []byte, off int) {
+	var pseudo uint32
+	if s.proto != protoICMP {
+		for _, a := range []netip.Addr{s.src.Addr(), s.dst.Addr()} {
+			pseudo += sum16(a.AsSlice())
+		}
+		pseudo += uint32(s.proto) + uint32(len(l4))
+	}
+	c := checksum(l4, pseudo)
+	if c == 0 && s.proto == protoUDP {
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(l4[off:], c)
+}
+
+func sum16(b []byte) uint32 {
+	var s uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		s += uint32(b[i])<<8 | uint32(b[i+1])
+	}
+	if len(b)%2 == 1 {
+		s += uint32(b[len(b)-1]) << 8
+	}
+	return s
+}
+
+// checksum is the internet checksum (RFC 1071) of b, on top of a sum.
+func checksum(b []byte, s uint32) uint16 {
+	s += sum16(b)
+	for s>>16 != 0 {
+		s = s&0xffff + s>>16
+	}
+	return ^uint16(s)
+}
+
+// SCTP chunk types (RFC 9260).
+const (
+	sctpINIT    = 1
+	sctpINITACK = 2
+	sctpCOOKIE  = 10
+)
+
+// sctp returns an INIT, INIT ACK or COOKIE ECHO packet.
+func (s segment) sctp() []byte {
+	var tag uint32
+	var chunk []byte
+	switch s.stage {
+	case further:
+		tag = s.peer
+		chunk = make([]byte, 12)
+		chunk[0] = sctpCOOKIE
+		s.putID(chunk[4:])
+	default:
+		chunk = make([]byte, 20)
+		chunk[0] = sctpINIT
+		if s.stage == answer {
+			tag, chunk[0] = s.peer, sctpINITACK
+		}
+		binary.BigEndian.PutUint32(chunk[4:], s.id)
+		binary.BigEndian.PutUint32(chunk[8:], 65535)
+		binary.BigEndian.PutUint16(chunk[12:], 1)
+		binary.BigEndian.PutUint16(chunk[14:], 1)
+		binary.BigEndian.PutUint32(chunk[16:], s.id)
+	}
+	binary.BigEndian.PutUint16(chunk[2:], uint16(len(chunk)))
+	l4 := make([]byte, 12, 12+len(chunk))
+	s.putPorts(l4)
+	binary.BigEndian.PutUint32(l4[4:], tag)
+	l4 = append(l4, chunk...)
+	binary.LittleEndian.PutUint32(l4[8:], crc32.Checksum(l4, crc32.MakeTable(crc32.Castagnoli)))
+	return l4
+}

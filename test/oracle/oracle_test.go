@@ -1,0 +1,218 @@
+//go:build linux
+
+package oracle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fixedSeed is the seed of the runs that are the same everywhere.
+const fixedSeed = 20260101
+
+// decisive is how often every modelled construct must decide a packet's fate in a run.
+const decisive = 2
+
+// The environment: ORACLE_PACKETS is how many packets each generator sends at least for each seed, ORACLE_SEED a seed to
+// repeat, ORACLE_VERBOSE shows coverage and what did not load, ORACLE_FAILFAST ends at the first problem, and
+// ORACLE_RECORD writes the kernel's fates into the recorded cases. ORACLE_CASE is a case's file to run alone and explain.
+func packetsWanted(t *testing.T) int {
+	s := os.Getenv("ORACLE_PACKETS")
+	if s == "" {
+		return 2000
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n <= 0 {
+		t.Fatalf("ORACLE_PACKETS=%q is not a number of packets", s)
+	}
+	return n
+}
+
+func seeds(t *testing.T) []uint64 {
+	if s := os.Getenv("ORACLE_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("ORACLE_SEED=%q is not a number", s)
+		}
+		return []uint64{n}
+	}
+	return []uint64{fixedSeed, rand.Uint64N(1 << 48)}
+}
+
+// generator makes the cases of one kind.
+type generator struct {
+	name string
+	make func(seed, n uint64) *Case
+	// decided is the share of packets, in percent, that the engine must decide without an unknown.
+	decided int
+	// times is how many times the number of packets it sends.
+	times int
+}
+
+var generators = []generator{
+	{"kube-proxy", kubeCase, 100, 1},
+	{"iptables", generalIPTablesCase, 80, 1},
+	{"nftables", generalNFTCase, 80, 1},
+	{"mixed", mixedCase, 80, 1},
+	{"focus-iptables", focusCase, 80, 2},
+	{"focus-nftables", nftFocusCase, 80, 2},
+}
+
+// tally is what a run of cases gave.
+type tally struct {
+	packets, decided, problems, dropped int
+	fates                               map[Kind]int
+	chances                             Chances
+	coverage                            Coverage
+}
+
+func newTally() *tally { return &tally{fates: map[Kind]int{}, coverage: Coverage{}} }
+
+func newLab(t *testing.T) *Lab {
+	t.Helper()
+	l, err := NewLab(filepath.Join(t.TempDir(), "xtables.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// run runs a case, counts, and reports the first problem with a shrunken case.
+func (y *tally) run(t *testing.T, l *Lab, c *Case) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	obs, err := l.Run(ctx, c)
+	var refused *loadError
+	if errors.As(err, &refused) {
+		var dropped []string
+		if c, dropped, err = l.Repair(c); err == nil {
+			y.dropped += len(dropped)
+			if os.Getenv("ORACLE_VERBOSE") != "" {
+				t.Log(strings.Join(dropped, "\n"))
+			}
+			obs, err = l.Run(ctx, c)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", c.Name, err, c.Format())
+	}
+	reported := false
+	for _, o := range obs {
+		y.packets++
+		y.fates[o.Fate.Kind]++
+		j := judge(c, o)
+		if j.Decided {
+			y.decided++
+		}
+		y.chances.Add(c, o, j)
+		y.coverage.Add(o, j)
+		if os.Getenv("ORACLE_CASE") != "" {
+			t.Log(explain(c, o, j))
+		}
+		if j.Problem == "" {
+			continue
+		}
+		y.problems++
+		if reported {
+			continue
+		}
+		reported = true
+		t.Errorf("%s: %s", c.Name, explain(c, o, j))
+		if os.Getenv("ORACLE_FAILFAST") != "" {
+			t.FailNow()
+		}
+		if y.problems <= 5 {
+			small := Shrink(c, 15*time.Second, l.failsLike(context.Background(), o))
+			t.Logf("a smaller case:\n%s", small.Format())
+		}
+	}
+}
+
+func (y *tally) String() string {
+	tries, experiments := y.chances.Tries()
+	return fmt.Sprintf("%d packets, %d decided, %d problems, fates %v, %d tries of %d chances, %d lines not loadable",
+		y.packets, y.decided, y.problems, y.fates, tries, experiments, y.dropped)
+}
+
+// TestKernelAgreesOnRecordedCases runs the files of testdata/regress: the kernel must give the recorded fates, and the
+// engine must say so.
+func TestKernelAgreesOnRecordedCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/regress/*.case")
+	if f := os.Getenv("ORACLE_CASE"); f != "" {
+		files = []string{f}
+	}
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recorded cases: %v", err)
+	}
+	l := newLab(t)
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".case"), func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := ParseCase(f, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if os.Getenv("ORACLE_RECORD") != "" {
+				record(t, l, f, string(text), c)
+				return
+			}
+			y := newTally()
+			y.run(t, l, c)
+		})
+	}
+}
+
+// TestKernelAgreesOnRandomCases sends packets through random rules of every generator.
+func TestKernelAgreesOnRandomCases(t *testing.T) {
+	want := packetsWanted(t)
+	all, ran := Coverage{}, 0
+	for _, seed := range seeds(t) {
+		for _, g := range generators {
+			t.Run(fmt.Sprintf("%s/%d", g.name, seed), func(t *testing.T) {
+				l, y, begin := newLab(t), newTally(), time.Now()
+				for n := uint64(0); y.packets < want*g.times && y.problems < 20; n++ {
+					y.run(t, l, g.make(seed, n))
+				}
+				for _, p := range y.chances.Problems() {
+					t.Error(p)
+				}
+				if y.decided*100 < y.packets*g.decided {
+					t.Errorf("the engine decides %d of %d packets, less than %d%%", y.decided, y.packets, g.decided)
+				}
+				ran++
+				for c, n := range y.coverage {
+					all[c] += n
+				}
+				t.Logf("seed %d: %s in %v", seed, y, time.Since(begin).Round(time.Millisecond))
+			})
+		}
+	}
+	// A part of the run covers a part.
+	if ran == len(generators)*2 && os.Getenv("ORACLE_FAILFAST") == "" {
+		for _, c := range all.Below(decisive) {
+			t.Errorf("%s was not decisive %d times", c, decisive)
+		}
+	}
+	if os.Getenv("ORACLE_VERBOSE") != "" {
+		for _, c := range all.Names() {
+			t.Logf("%6d %s", all[c], c)
+		}
+	}
+}
