@@ -11,6 +11,10 @@
 //   - Which next hop of a multipath route is taken: the hash has a key chosen at boot (net/ipv4/route.c,
 //     fib_multipath_hash_from_keys; net.ipv4.fib_multipath_hash_seed since 6.11), which user space cannot read. The answer
 //     then lists the hops that the kernel can take in [node.Route].OneOf and leaves Out empty.
+//   - How the next hops of an IPv6 multipath route differ in MTU and preference, when they were added one by one: a dump
+//     shows those of the first.
+//   - Whether an IPv6 rule with suppress_ifgroup suppresses a multipath route: the hop that the hash chooses decides; the
+//     first usable one is assumed.
 //   - Path MTUs and redirects that were learnt for single destinations, and next hops of lightweight tunnels.
 //   - A default gateway that the kernel left because its neighbour is dead (fib_select_default), where several IPv4 default
 //     routes have the same metric: the first one is assumed.

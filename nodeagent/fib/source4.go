@@ -83,16 +83,23 @@ func (s *State) gateway4(r *Route, h *Hop) netip.Addr {
 	if !h.Gateway.Is4() || h.Flags&hopOnlink != 0 {
 		return h.Gateway
 	}
-	f := flow{dst: h.Gateway, in: loopbackName, out: h.Dev, scope: scopeLink}
-	got, no := found4{}, refusal{errno: eAGAIN}
-	if r.Table != tableMain && (s.CustomRules4 || r.Table != tableLocal) {
-		got, no = s.indexed().tables[r.Table].lookup(s, &f, true)
-	}
-	if no.refused() {
-		got, no = s.lookup4(f, true)
-	}
-	if !no.refused() && got.route.Scope != scopeLink {
-		return netip.Addr{}
+	// The interface may have been given, or found by the lookup.
+	for _, out := range []string{"", h.Dev} {
+		f := flow{dst: h.Gateway, in: loopbackName, out: out, scope: scopeLink}
+		got, no := found4{}, refusal{errno: eAGAIN}
+		if r.Table != tableMain && (s.CustomRules4 || r.Table != tableLocal) {
+			got, no = s.indexed().tables[r.Table].lookup(s, &f, true)
+		}
+		if no.refused() {
+			got, no = s.lookup4(f, true)
+		}
+		if no.refused() || got.dev() != h.Dev {
+			continue
+		}
+		if got.route.Scope != scopeLink {
+			return netip.Addr{}
+		}
+		break
 	}
 	return h.Gateway
 }

@@ -67,9 +67,22 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		next(b)
 		return
 	}
+	if p.Proto() == skb.SCTP && !opensSCTP(p) {
+		// Which chunks open a flow is a matter of their type and tag (sctp_new); a later packet's are not described.
+		ways := w.fork(b, "conntrack takes the SCTP chunk for the first of a flow")
+		ways[1].p.State = skb.CtInvalid
+		next(ways[1])
+		b, p = ways[0], ways[0].p
+	}
 	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: z.orig, ReplyZone: z.reply, Helper: helper}
 	p.State = skb.CtNew
 	next(b)
+}
+
+// opensSCTP tells whether the packet's first chunk is known to be INIT.
+func opensSCTP(p *skb.Packet) bool {
+	v, known, _ := p.Transport(12, 1)
+	return known[0] == 0xff && v[0] == 1
 }
 
 // zones are the conntrack zones of the two directions of a flow: they differ when a template's zone is for one only.

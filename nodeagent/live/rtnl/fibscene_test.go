@@ -19,7 +19,7 @@ type scene struct {
 	before, after [][2]string
 	ip4, ip6      []string
 	lo            bool // bare lookups can be compared
-	last6         string
+	last6         struct{ prefix, table, metric string }
 }
 
 func (g *scene) yes(percent int) bool            { return g.IntN(100) < percent }
@@ -55,6 +55,11 @@ func (g *scene) make() {
 	}
 	g.sysctls()
 	g.addresses()
+	if g.yes(50) {
+		for _, dev := range []string{"e0", "e1", "e2"} {
+			g.six("route append fd00:0:0:5::/64 dev %s metric 7 pref %s", dev, g.one("low", "medium", "high"))
+		}
+	}
 	for range 2 + g.IntN(12) {
 		g.route4()
 		g.route6()
@@ -185,12 +190,12 @@ func (g *scene) route4() {
 	}
 }
 
-// prefix6 repeats the last prefix at times: several routes of one metric are chosen among by preference.
+// prefix6 repeats the last prefix at times, with its table and metric: such routes are chosen among by preference.
 func (g *scene) prefix6() string {
-	if g.last6 == "" || g.yes(65) {
-		g.last6 = g.newPrefix6()
+	if g.last6.prefix == "" || g.yes(65) {
+		g.last6.prefix, g.last6.table, g.last6.metric = g.newPrefix6(), " table "+g.table(), g.metric()
 	}
-	return g.last6
+	return g.last6.prefix
 }
 
 func (g *scene) newPrefix6() string {
@@ -207,24 +212,29 @@ func (g *scene) newPrefix6() string {
 }
 
 func (g *scene) route6() {
-	to, rest := g.prefix6(), g.metric()
-	if g.yes(10) {
-		rest += " mtu 1400"
-	}
-	if g.yes(30) {
-		rest += " pref " + g.one("low", "high", "medium")
-	}
-	table := " table " + g.table()
+	to := g.prefix6()
+	table := g.last6.table
+	metric := g.last6.metric
 	from := ""
 	if g.yes(15) {
+		// A metric of its own, since a duplicate that is refused can leave the kernel's tree without the first (fib6_add).
+		metric = fmt.Sprintf(" metric %d", 100+len(g.ip6))
 		from = " from " + g.one("fd00:0:0:1::/64", "fd00::/16", "2001:db8::/32", "fd00:0:0:1::2/128")
+	}
+	// The next hops of a multipath route that were added one by one can differ in these, which a dump does not show.
+	own := metric
+	if g.yes(15) {
+		own += " mtu 1400"
+	}
+	if g.yes(40) {
+		own += " pref " + g.one("low", "high", "medium")
 	}
 	gateway := g.one("fd00:0:0:1::9", "fd00:0:0:2::9", "2001:db8::9", "fd00:0:0:1::8")
 	switch n := g.IntN(100); {
 	case n < 14:
-		g.six("route add %s %s%s%s", g.one("blackhole", "unreachable", "prohibit", "throw"), to, rest, table)
+		g.six("route add %s %s%s%s", g.one("blackhole", "unreachable", "prohibit", "throw"), to, own, table)
 	case n < 20:
-		g.six("route add local %s dev %s%s table local", strings.Replace(to, "default", "fd00:3::/64", 1), g.dev(), rest)
+		g.six("route add local %s dev %s%s table local", strings.Replace(to, "default", "fd00:3::/64", 1), g.dev(), own)
 	case n < 23:
 		g.six("route add anycast fd00:0:0:1::%d/128 dev %s table local", g.IntN(9), g.one("e0", "e1"))
 	case n < 40:
@@ -233,13 +243,13 @@ func (g *scene) route6() {
 			hops += " nexthop via " + g.one("fd00:0:0:1::9", "fd00:0:0:2::9", "2001:db8::9", "fe80::9 dev e0", "fe80::9 dev e1") +
 				fmt.Sprintf(" weight %d", 1+g.IntN(3))
 		}
-		g.six("route add %s%s%s%s%s", to, from, rest, table, hops)
+		g.six("route add %s%s%s%s%s", to, from, metric, table, hops)
 	case n < 60:
-		g.six("route %s %s%s via %s%s%s", g.one("add", "append"), to, from, gateway, rest, table)
+		g.six("route %s %s%s via %s%s%s", g.one("add", "append"), to, from, gateway, metric, table)
 	case n < 72:
-		g.six("route add %s%s dev %s src %s%s%s", to, from, g.dev(), g.one("fd00:0:0:1::2", "fd00:77::1", "2001:db8::1"), rest, table)
+		g.six("route add %s%s dev %s src %s%s%s", to, from, g.dev(), g.one("fd00:0:0:1::2", "fd00:77::1", "2001:db8::1"), own, table)
 	default:
-		g.six("route %s %s%s dev %s%s%s", g.one("add", "append"), to, from, g.dev(), rest, table)
+		g.six("route %s %s%s dev %s%s%s", g.one("add", "append"), to, from, g.dev(), own, table)
 	}
 }
 
@@ -272,7 +282,9 @@ func (g *scene) rule(add func(string, ...any), six bool) {
 	case n < 55:
 		w = append(w, "lookup "+g.table())
 		word(15, "suppress_prefixlength 0", "suppress_prefixlength 16", "suppress_prefixlength 64")
-		word(8, "suppress_ifgroup 1")
+		if !six {
+			word(8, "suppress_ifgroup 1") // for IPv6 the hop that the hash chooses decides
+		}
 	case n < 65:
 		w = append(w, "goto "+g.one("32766", "32767", "1500", "1900"))
 	case n < 70:
@@ -363,7 +375,7 @@ var (
 		"1.2.3.4 192.0.2.1 127.0.0.1 127.1.2.3")
 	odd4    = strings.Fields("0.0.0.0 0.1.2.3 224.0.0.1 224.0.0.5 239.1.2.3 255.255.255.255 127.255.255.255")
 	places6 = strings.Fields("fd00:0:0:1::1 fd00:0:0:1::2 fd00:0:0:1::3 fd00:0:0:1::7 fd00:0:0:1::9 fd00:0:0:2::1 fd00:0:0:2::7 fd00::1 " +
-		"fd00:77::1 fd00:3::3 2001:db8::1 2001:db8::7 2001:db8:0:1::2 2001:10::5 2001:10::6 2002:a00::1 fec0::1 fec0::2 2001:4860::1 fd01::1")
+		"fd00:77::1 fd00:3::3 fd00:0:0:5::5 2001:db8::1 2001:db8::7 2001:db8:0:1::2 2001:10::5 2001:10::6 2002:a00::1 fec0::1 fec0::2 2001:4860::1 fd01::1")
 	odd6 = strings.Fields("fe80::1 fe80::2 fe80::9 ::1 ff02::1 ff05::2 ::")
 )
 
