@@ -12,7 +12,7 @@ import (
 // when chance decides, and after, when each client's endpoint is certain; on every node, of every proxy mode.
 func TestAffinityIsTracedFromTheKernelsOwnMemory(t *testing.T) {
 	c := newCluster(t, "affinity", lab.Dual)
-	ctx := within(t, 3*time.Minute)
+	ctx := within(t, 10*time.Minute)
 	sticky := []service{{name: "sticky", affinity: true}}
 	if err := c.makeWeb(ctx, sticky); err != nil {
 		t.Fatal(err)

@@ -39,12 +39,17 @@ type cluster struct {
 	beacons int
 }
 
-// newCluster starts a lab that ends with the test.
+// newCluster starts a lab with a node of each proxy mode, that ends with the test.
 func newCluster(t *testing.T, name string, family lab.Family) *cluster {
 	t.Helper()
-	l := lab.New(t, lab.Options{
-		Name: fmt.Sprintf("e2e-%s-%d", name, os.Getpid()), Nodes: len(everyMode), Proxy: everyMode, Family: family, Images: []string{built.archive},
-	})
+	return newClusterOf(t, name, lab.Options{Nodes: len(everyMode), Proxy: everyMode, Family: family})
+}
+
+// newClusterOf starts a lab that ends with the test.
+func newClusterOf(t *testing.T, name string, o lab.Options) *cluster {
+	t.Helper()
+	o.Name, o.Images = fmt.Sprintf("e2e-%s-%d", name, os.Getpid()), []string{built.archive}
+	l := lab.New(t, o)
 	t.Logf("the lab was up after %v", l.BringUp.Round(10*time.Millisecond))
 	config, err := l.RESTConfig()
 	if err != nil {
@@ -60,11 +65,11 @@ func newCluster(t *testing.T, name string, family lab.Family) *cluster {
 	if err := copyFile(c.agent, built.agent); err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, time.Minute)
+	ctx := within(t, 5*time.Minute)
 	if err := c.unlimitICMP(ctx); err != nil {
 		t.Fatal(err)
 	}
-	c.clients = make([]*lab.Pod, len(everyMode))
+	c.clients = make([]*lab.Pod, len(l.Nodes()))
 	var g errgroup.Group
 	for i, n := range l.Nodes() {
 		g.Go(func() (err error) {
@@ -72,7 +77,9 @@ func newCluster(t *testing.T, name string, family lab.Family) *cluster {
 			return err
 		})
 	}
-	g.Go(func() error { return c.webPod(ctx, "sync-beacon", l.Node(3), map[string]string{"app": beaconApp}) })
+	g.Go(func() error {
+		return c.webPod(ctx, "sync-beacon", l.Node(len(l.Nodes())), map[string]string{"app": beaconApp})
+	})
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}

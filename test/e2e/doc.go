@@ -13,6 +13,9 @@
 //	chisquare_test.go     the bound that shares are held to
 //	observe_test.go       real connections, counted by the same measure
 //	matrix_test.go        proxy modes x families x access paths x clients
+//	networks_test.go      other networks: routed pods, tunnels between the nodes, a client behind a router
+//	unusual_test.go       hosts' own networks, a client that is its own endpoint, loopback addresses, sidecars
+//	mtu_test.go           packets that a tunnel makes too large
 //	packet_test.go        what the plugin does not ask about, with svctrace-agent packet
 //	affinity_test.go      session affinity
 //	fault_*_test.go       faults made by hand: each must be found, and nothing else

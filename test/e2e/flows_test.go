@@ -19,7 +19,7 @@ import (
 // lists on the same node.
 func TestFlowsAreConntracks(t *testing.T) {
 	c := newCluster(t, "flows", lab.Dual)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, 10*time.Minute)
 	plain := named("plain")
 	if err := c.makeWeb(ctx, plain); err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func (c *cluster) noAgents(ctx context.Context, t *testing.T) {
 // TestNoAgentIsLeft ends runs in every way and requires that no pod remains; what a killed run leaves, cleanup finds.
 func TestNoAgentIsLeft(t *testing.T) {
 	c := newCluster(t, "leftovers", lab.IPv4)
-	ctx := within(t, 2*time.Minute)
+	ctx := within(t, 10*time.Minute)
 	if err := c.makeWeb(ctx, named("plain")); err != nil {
 		t.Fatal(err)
 	}

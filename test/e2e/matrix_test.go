@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func TestTraceIsWhatConnectionsDo(t *testing.T) {
 	for _, family := range []lab.Family{lab.IPv4, lab.IPv6, lab.Dual} {
 		t.Run(string(family), func(t *testing.T) {
 			c := newCluster(t, string(family), family)
-			ctx := within(t, 10*time.Minute)
+			ctx := within(t, 15*time.Minute)
 			if err := c.makeWeb(ctx, services); err != nil {
 				t.Fatal(err)
 			}
@@ -203,10 +204,23 @@ func (c *cluster) traceArgs(name string) []string {
 	return args
 }
 
-// outsideAddresses are those of the client that is not part of the cluster.
+// outsider is the client that is not part of the cluster: behind a router, where the lab has one.
+func (c *cluster) outsider() *lab.Place {
+	if c.Options().Beyond {
+		return c.Beyond()
+	}
+	return c.Outside()
+}
+
+// outsideAddresses are the outsider's.
 func (c *cluster) outsideAddresses() []netip.Addr {
 	var out []netip.Addr
-	for _, a := range []netip.Addr{netip.MustParseAddr("10.250.0.100"), netip.MustParseAddr("fd00:250::100")} {
+	all := []string{"10.250.0.100", "fd00:250::100"}
+	if c.Options().Beyond {
+		all = []string{"192.0.2.10", "2001:db8:0:2::10"}
+	}
+	for _, s := range all {
+		a := netip.MustParseAddr(s)
 		if c.has(intent.FamilyOf(a)) {
 			out = append(out, a)
 		}
@@ -241,25 +255,34 @@ func (c *cluster) checkHealthy(t *testing.T, s service, a *render.ServiceTrace, 
 	}
 }
 
-// taskOf finds the place that a walk's packet starts from.
+// taskOf finds the place that a walk's packet starts from. Of a node's pods that is the idle one.
 func (c *cluster) taskOf(a *render.ServiceTrace, w render.Walk) (task, error) {
+	k, err := c.taskFrom(a, w)
+	if err != nil || w.Client.Kind != "pod" {
+		return k, err
+	}
+	if want := namespace + "/" + c.clients[k.on.Index-1].Name; w.Client.Pod != want {
+		return k, fmt.Errorf("on %s the walk starts at pod %q (invented: %t), want the idle %s", w.Node, w.Client.Pod, w.Client.Invented, want)
+	}
+	return k, nil
+}
+
+// taskFrom finds the place that a walk's packet starts from, whichever pod that is.
+func (c *cluster) taskFrom(a *render.ServiceTrace, w render.Walk) (task, error) {
 	p := a.AccessPaths[w.AccessPath]
 	k := task{on: c.nodeNamed(w.Node), protocol: p.Protocol, to: w.Destination, walk: w}
 	if k.on == nil {
 		return k, fmt.Errorf("a walk on %q, which is no node", w.Node)
 	}
-	switch w.Client.Kind {
-	case "node":
+	switch pod := strings.TrimPrefix(w.Client.Pod, namespace+"/"); {
+	case w.Client.Kind == "outside":
+		k.from = c.outsider()
+	case pod != "":
+		k.from = c.Pod(namespace, pod)
+	case w.Client.Kind == "node":
 		k.from = k.on.Place
-	case "outside":
-		k.from = c.Outside()
-	case "pod":
-		k.from = c.clients[k.on.Index-1]
-		if want := namespace + "/" + c.clients[k.on.Index-1].Name; w.Client.Pod != want {
-			return k, fmt.Errorf("on %s the walk starts at pod %q (invented: %t), want the idle %s", w.Node, w.Client.Pod, w.Client.Invented, want)
-		}
 	default:
-		return k, fmt.Errorf("a client of kind %q", w.Client.Kind)
+		return k, fmt.Errorf("a client of kind %q without a place", w.Client.Kind)
 	}
 	k.name = fmt.Sprintf("%s/%s %s %s/%s on %s (%s)", a.Service.Name, p.Kind, p.Protocol, w.Destination, w.Client.Kind, w.Node, k.on.Proxy)
 	return k, nil
@@ -285,7 +308,11 @@ func (c *cluster) compare(ctx context.Context, shared *follower, k task, sums *s
 	if k.walk.Trace == nil {
 		return fmt.Errorf("not walked: %w", k.walk.Error)
 	}
-	return c.compareTrace(ctx, shared, k.from, k.on, k.protocol, k.to, k.walk.Trace, sums)
+	p, err := shared.predictWalk(k.walk)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, describe(k.walk.Trace))
+	}
+	return c.holdTo(ctx, p, k.from, k.protocol, k.to, sums, k.walk.Trace)
 }
 
 // compareTrace makes the real connections of a trace on a node and returns how they differ from it.
@@ -295,6 +322,11 @@ func (c *cluster) compareTrace(ctx context.Context, shared *follower, from conne
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, describe(tr))
 	}
+	return c.holdTo(ctx, p, from, protocol, to, sums, append([]*trace.Trace{tr}, f.walked...)...)
+}
+
+// holdTo makes real connections and returns how they differ from what is predicted, with the traces that say so.
+func (c *cluster) holdTo(ctx context.Context, p prediction, from connector, protocol string, to netip.AddrPort, sums *sum, because ...*trace.Trace) error {
 	o, err := observe(ctx, from, protocol, to, p)
 	if err != nil {
 		return err
@@ -304,9 +336,9 @@ func (c *cluster) compareTrace(ctx context.Context, shared *follower, from conne
 	if wrong == "" {
 		return nil
 	}
-	text := fmt.Sprintf("%s\ntraced:\n%s\nseen by %d connections:\n%s\n%s", wrong, p, len(o.attempts), o, describe(tr))
-	for _, w := range f.walked {
-		text += describe(w)
+	text := fmt.Sprintf("%s\ntraced:\n%s\nseen by %d connections:\n%s\n", wrong, p, len(o.attempts), o)
+	for _, tr := range because {
+		text += describe(tr)
 	}
 	return fmt.Errorf("%s", text)
 }

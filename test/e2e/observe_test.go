@@ -15,12 +15,16 @@ import (
 const (
 	many = 200
 	few  = 20
+	// atOnce is the most that are made at a time.
+	atOnce = 64
 )
 
-// Patience: an answer may be late on a busy machine; what is dropped stays so, and is waited for all at once.
+// Patience: an answer may be late on a busy machine; what is dropped stays so, and is waited for all at once. After a
+// second the kernel sends a SYN again: when the first was dropped before its flow was kept, chance decides anew about the
+// second, and the shares would be others.
 const (
 	answerPatience  = 15 * time.Second
-	silencePatience = 700 * time.Millisecond
+	silencePatience = 900 * time.Millisecond
 )
 
 // connector is where connections are made from.
@@ -52,7 +56,7 @@ func observe(ctx context.Context, from connector, protocol string, to netip.Addr
 	}
 	for f := range p {
 		if f.result == lab.Timeout {
-			o.Timeout, o.Parallel = silencePatience, min(o.Count, 64)
+			o.Timeout, o.Parallel = silencePatience, min(o.Count, atOnce)
 		}
 	}
 	return count(ctx, from, to, o)

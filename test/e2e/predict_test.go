@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
 
@@ -84,6 +85,62 @@ func (f *follower) predict(ctx context.Context, on *lab.Node, t *trace.Trace) (p
 	return p, nil
 }
 
+// predictWalk predicts what the client of a plugin's walk sees. The walk goes on over all nodes, and an endpoint answers
+// only where the reply's own walk comes back to the client.
+func (f *follower) predictWalk(w render.Walk) (prediction, error) {
+	p := prediction{}
+	if len(w.Stops) > 0 {
+		return nil, fmt.Errorf("the walk stops on the way: %+v", w.Stops)
+	}
+	sum := new(big.Rat)
+	for i, o := range w.Trace.Outcomes {
+		if o.Probability == nil {
+			return nil, fmt.Errorf("an outcome has no probability: %s to %s, conditions %q, unknown %v", o.Verdict, o.Destination, o.Conditions, o.Unknown)
+		}
+		end, known := f.end(o)
+		if !known {
+			return nil, fmt.Errorf("the packet ends in a way that these tests do not know: %s, destination %s, out %q, next hop %s", o.Verdict, o.Destination, o.Out, o.NextHop)
+		}
+		if end.result == lab.Answered {
+			if last := w.Trace.Hops[o.Path[len(o.Path)-1]]; last.Hook != "socket" || !strings.Contains(last.Says, "(pid ") {
+				return nil, fmt.Errorf("the listening process at %s is not named: %s %s", o.Destination, last.Hook, last.Says)
+			}
+			comes, err := comesBack(w, i)
+			if err != nil {
+				return nil, err
+			}
+			if !comes {
+				end = fate{result: lab.Timeout}
+			}
+		}
+		sum.Add(sum, o.Probability.Rat())
+		p.add(end, o.Probability.Rat())
+	}
+	if sum.Cmp(big.NewRat(1, 1)) != 0 {
+		return nil, fmt.Errorf("the probabilities add up to %s", sum.RatString())
+	}
+	return p, nil
+}
+
+// comesBack says whether the reply from the end of an outcome comes to the client. It must have been walked.
+func comesBack(w render.Walk, outcome int) (bool, error) {
+	for _, r := range w.Replies {
+		if r.Outcome != outcome && !slices.Contains(r.Same, outcome) {
+			continue
+		}
+		switch {
+		case r.Trace == nil || r.Return == "unclear":
+			return false, fmt.Errorf("the reply of outcome %d: %s, %s", outcome, r.Return, r.Reason)
+		case r.Return == "lost" || r.Return == "untranslated":
+			return false, nil
+		case w.Trace.Outcomes[outcome].Destination != w.Destination && len(r.UndoneOn) == 0:
+			return false, fmt.Errorf("the reply of outcome %d is %s, and no node translates it back", outcome, r.Return)
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("the reply of outcome %d was not walked", outcome)
+}
+
 func (f *follower) follow(ctx context.Context, on *lab.Node, t *trace.Trace, share *big.Rat, nodes int, p prediction) error {
 	for _, o := range t.Outcomes {
 		if o.Probability == nil {
@@ -134,8 +191,11 @@ func (f *follower) end(o trace.Outcome) (fate, bool) {
 	case trace.Local:
 		return fate{result: lab.Refused}, true // no socket listens
 	case trace.Delivered:
-		if _, pod := f.pods[o.Destination.Addr()]; pod && o.Destination.Port() == lab.WebPort {
+		if _, pod := f.pods[o.Destination.Addr()]; pod && o.Destination.Port() == lab.WebPort || o.Destination.Port() == hostPort {
 			return fate{lab.Answered, o.Destination, o.Source.Addr()}, true
+		} else if pod && o.Destination.Port() == lab.SidecarInbound {
+			// the sidecar then asks the web server, by the address that the client meant
+			return fate{lab.Answered, netip.AddrPortFrom(o.Destination.Addr(), lab.WebPort), sidecarSource(o.Destination.Addr())}, true
 		}
 	case trace.Forwarded:
 		if _, here := f.pods[o.Destination.Addr()]; here && o.Out == "cni0" {

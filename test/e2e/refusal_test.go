@@ -32,7 +32,7 @@ type refusal struct {
 // writes nothing to standard output, and leaves no pod.
 func TestRefusals(t *testing.T) {
 	c := newCluster(t, "refusals", lab.IPv4)
-	ctx := within(t, 4*time.Minute)
+	ctx := within(t, 10*time.Minute)
 	if err := c.makeWeb(ctx, named("plain")); err != nil {
 		t.Fatal(err)
 	}

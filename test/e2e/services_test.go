@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -35,6 +36,8 @@ type service struct {
 	protocols []corev1.Protocol
 	// clusterOnly Services have no other address than their ClusterIPs; the others are of type LoadBalancer.
 	clusterOnly bool
+	// target is the port at the endpoints; 0 means the web servers'.
+	target int32
 	// externalIP gives it an external IP too.
 	externalIP bool
 	external   corev1.ServiceExternalTrafficPolicy
@@ -104,9 +107,10 @@ func (c *cluster) object(s service, number int) *corev1.Service {
 	if protocols == nil {
 		protocols = tcpAndUDP[:1]
 	}
+	target := cmp.Or(s.target, int32(lab.WebPort))
 	for _, p := range protocols {
 		o.Spec.Ports = append(o.Spec.Ports, corev1.ServicePort{
-			Name: strings.ToLower(string(p)), Protocol: p, Port: 80, TargetPort: intstr.FromInt32(lab.WebPort),
+			Name: strings.ToLower(string(p)), Protocol: p, Port: 80, TargetPort: intstr.FromInt32(target),
 		})
 	}
 	if s.externalIP {
@@ -183,15 +187,19 @@ func (c *cluster) awaitRules(ctx context.Context, services []service) error {
 	return c.sync(ctx)
 }
 
-// routeOutside makes the client outside send everything that is for Services to one node.
+// routeOutside makes the client outside, or the router before it, send everything that is for Services to one node.
 func (c *cluster) routeOutside(ctx context.Context, n *lab.Node) error {
+	gateway := c.Outside()
+	if c.Options().Beyond {
+		gateway = c.Router()
+	}
 	for _, r := range []string{"10.96.0.0/16", "10.251.0.0/24", "fd00:96::/112", "fd00:251::/64"} {
 		to := netip.MustParsePrefix(r)
 		via := nodeAddress(n, to.Addr().Is4())
 		if !via.IsValid() {
 			continue
 		}
-		if _, err := c.Outside().Run(ctx, "ip", "route", "replace", r, "via", via.String()); err != nil {
+		if _, err := gateway.Run(ctx, "ip", "route", "replace", r, "via", via.String()); err != nil {
 			return err
 		}
 	}

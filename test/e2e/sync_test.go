@@ -42,7 +42,7 @@ func (c *cluster) sync(ctx context.Context, without ...*lab.Node) error {
 				return err
 			}
 			err = eventually(ctx, fmt.Sprintf("wait until %s of %s answers on %s", ip, s.name, n), func() (bool, error) {
-				got, err := n.Connect(ctx, netip.AddrPortFrom(a, 80), lab.ConnectOptions{Timeout: 100 * time.Millisecond})
+				got, err := n.Connect(ctx, netip.AddrPortFrom(a, 80), lab.ConnectOptions{Timeout: 500 * time.Millisecond})
 				return got.All(lab.Answered), err
 			})
 			if err != nil {
