@@ -82,12 +82,26 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 	case trace.Local, trace.Delivered:
 		return f.Kind == Local && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Rejected:
-		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && c.AnswersMayDie
+		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
 	case trace.Dropped:
 		// When a rule's change leaves a local packet without a route, its sender gets the error of the routing decision.
 		return f.Kind == Silent || f.Kind == Refused && o.sendErr != nil && !strings.Contains(f.With, "-")
 	}
 	return false
+}
+
+// routeErrors is how many ICMP errors about routes the kernel sends one source in a row (net.ipv4.route.error_burst over
+// error_cost; both are the whole machine's).
+const routeErrors = 5
+
+// byRoute tells whether a route refuses the packet, not a rule.
+func byRoute(t *trace.Trace, out trace.Outcome) bool {
+	return len(out.Path) > 0 && t.Hops[out.Path[len(out.Path)-1]].Hook == "route"
+}
+
+// unanswerable tells whether a refusal cannot be sent: a loopback address does not reach one beyond the node.
+func unanswerable(out trace.Outcome) bool {
+	return out.Source.Addr().IsLoopback() != out.Destination.Addr().IsLoopback()
 }
 
 // sameEnd compares addresses; port 0 of the engine is a port that the kernel chooses.

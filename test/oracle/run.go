@@ -84,6 +84,8 @@ type Observation struct {
 	// Fate is what was seen.
 	Fate Fate
 
+	// refused is how many packets of the same source were refused before, in the same case.
+	refused int
 	id      uint32
 	aliases []uint32
 	seen    []Fate
@@ -97,6 +99,8 @@ type bench struct {
 	stack *stack
 	byID  map[uint32]*Observation
 	all   []*Observation
+	// refusals counts refused packets by source.
+	refusals map[netip.Addr]int
 }
 
 // Run loads a case into a fresh node and sends its packets. The node of the case before goes away in the kernel's own time.
@@ -156,7 +160,7 @@ func (l *Lab) prepare(c *Case) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bench{Lab: l, c: c, stack: s, byID: map[uint32]*Observation{}}, nil
+	return &bench{Lab: l, c: c, stack: s, byID: map[uint32]*Observation{}, refusals: map[netip.Addr]int{}}, nil
 }
 
 // flows sends the opening packets, then the answers, then the further packets.
@@ -275,7 +279,7 @@ func (b *bench) shoot(ctx context.Context, o *Observation, from string, s segmen
 		b.byID[a] = o
 	}
 	if port < 0 {
-		o.sendErr = b.stack.send(s.bytes(), s.dst.Addr())
+		o.sendErr = b.stack.send(s.bytes(), s.src.Addr(), s.dst.Addr())
 		return nil
 	}
 	return b.wire.send(port, s.bytes(), s.dst.Addr().Is4())
@@ -329,6 +333,10 @@ func (b *bench) collect(sent []*Observation) error {
 	}
 	for _, o := range sent {
 		o.Fate = o.settle()
+		o.refused = b.refusals[o.Start.Source.Addr()]
+		if o.Fate.Kind == Refused {
+			b.refusals[o.Start.Source.Addr()]++
+		}
 	}
 	return nil
 }

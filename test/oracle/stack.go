@@ -71,12 +71,15 @@ func openStack() (s *stack, err error) {
 	return s, unix.SetsockoptInt(s.out6, unix.IPPROTO_IPV6, unix.IPV6_HDRINCL, 1)
 }
 
-// send hands a packet to the OUTPUT path. The error is the kernel's answer to the sending process.
-func (s *stack) send(packet []byte, dst netip.Addr) error {
+// send hands a packet to the OUTPUT path, as a process does whose socket is bound to the source: the routing decision
+// knows it. The error is the kernel's answer to the sending process.
+func (s *stack) send(packet []byte, src, dst netip.Addr) error {
 	if dst.Is4() {
-		return unix.Sendto(s.out4, packet, 0, &unix.SockaddrInet4{Addr: dst.As4()})
+		bound := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: src.As4()})
+		return unix.Sendmsg(s.out4, packet, bound, &unix.SockaddrInet4{Addr: dst.As4()}, 0)
 	}
-	return unix.Sendto(s.out6, packet, 0, &unix.SockaddrInet6{Addr: dst.As16()})
+	bound := unix.PktInfo6(&unix.Inet6Pktinfo{Addr: src.As16()})
+	return unix.Sendmsg(s.out6, packet, bound, &unix.SockaddrInet6{Addr: dst.As16()}, 0)
 }
 
 // receive reports every packet that the node's stack has taken since the last call.
