@@ -2,7 +2,7 @@
 // connection (the walks), and what it is doing now (the flows). What differs becomes a finding with a stable ID, a sentence,
 // its evidence and a next step.
 //
-// It is pure. One file holds one family of checks; the catalogue holds every kind of finding.
+// It is pure. One file holds one family of findings: its kinds, as the catalogue lists them, and its checks.
 package diagnose
 
 import (
@@ -50,9 +50,13 @@ func Compare(m *intent.Model, nodes []*survey.Node) Report {
 		l   ledger
 		out Report
 	)
-	checkAPI(m, &l)
+	s := &scene{model: m, nodes: nodes}
+	for _, f := range Families() {
+		if f.check != nil {
+			f.check(s, &l)
+		}
+	}
 	for _, n := range nodes {
-		checkFlows(m, n, &l)
 		for i := range n.Walks {
 			out.Comparisons = append(out.Comparisons, compareWalk(m, n, &n.Walks[i], &l))
 		}
@@ -97,7 +101,7 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 }
 
 func (c *Comparison) note(k Kind) {
-	if !slices.Contains(c.Kinds, k) {
+	if !slices.ContainsFunc(c.Kinds, func(o Kind) bool { return o.ID == k.ID }) {
 		c.Kinds = append(c.Kinds, k)
 	}
 }

@@ -198,7 +198,7 @@ func TestSameFindingOnSeveralNodesIsOne(t *testing.T) {
 func TestCatalogueIDsAreUniqueAndComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range diagnose.Catalogue() {
-		if seen[k.ID] || k.Title == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
+		if seen[k.ID] || k.Title == "" || k.Means == "" || k.Proven == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
 			t.Errorf("%+v", k)
 		}
 		seen[k.ID] = true
