@@ -19,6 +19,8 @@ type Kind struct {
 	Proven string
 	// Fix is the next step.
 	Fix string
+	// Explains are the IDs of findings that follow from this one: where both are found they are folded under it.
+	Explains []string
 	// References are threads of users who met it, as owner/repository#number.
 	References []string
 }

@@ -8,6 +8,7 @@ package diagnose
 import (
 	"slices"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
@@ -44,24 +45,24 @@ type Report struct {
 	Findings    []Finding
 }
 
-// Compare holds every walk of every node against the intent.
-func Compare(m *intent.Model, nodes []*survey.Node) Report {
+// Compare holds every walk of every node against the intent, and looks for causes in the API objects around the Service,
+// which may be nil.
+func Compare(m *intent.Model, nodes []*survey.Node, api *apistate.State) Report {
 	var (
 		l   ledger
 		out Report
 	)
-	s := &scene{model: m, nodes: nodes}
-	for _, f := range Families() {
-		if f.check != nil {
-			f.check(s, &l)
-		}
+	s := &scene{model: m, nodes: nodes, api: api}
+	if api == nil {
+		s.api = &apistate.State{}
 	}
+	s.check(&l)
 	for _, n := range nodes {
 		for i := range n.Walks {
 			out.Comparisons = append(out.Comparisons, compareWalk(m, n, &n.Walks[i], &l))
 		}
 	}
-	out.Findings = l.sorted()
+	out.Findings = fold(l.sorted())
 	return out
 }
 
@@ -109,9 +110,9 @@ func (c *Comparison) note(k Kind) {
 // Worst is the severity of the worst finding; empty without findings.
 func (r Report) Worst() Severity {
 	var worst Severity
-	for _, f := range r.Findings {
-		if !worst.AtLeast(f.Severity) || worst == "" {
-			worst = f.Severity
+	for i := range r.Findings {
+		if s := r.Findings[i].worst(); !worst.AtLeast(s) || worst == "" {
+			worst = s
 		}
 	}
 	return worst
