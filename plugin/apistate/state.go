@@ -13,6 +13,9 @@ type State struct {
 	Service *corev1.Service
 	// Slices are all EndpointSlices of the Service.
 	Slices []discoveryv1.EndpointSlice
+	// SlicesAgain are the EndpointSlices as they were read once more, after the pods; none when every pod that an endpoint
+	// names was found.
+	SlicesAgain []discoveryv1.EndpointSlice
 	// Endpoints is the deprecated object of the Service's name; nil when there is none.
 	Endpoints *corev1.Endpoints
 	// Pods are those of the Service's namespace, and those of other namespaces that are known to share an address with

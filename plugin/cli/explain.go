@@ -7,8 +7,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/util/templates"
 
-	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 )
 
@@ -67,7 +67,7 @@ func newExplainOptions(cmd *cobra.Command, streams genericiooptions.IOStreams, a
 		return o, nil
 	}
 	next := "list them with: kubectl svctrace explain"
-	if near := cluster.Near(strings.ToLower(args[0]), findingIDs()); len(near) > 0 {
+	if near := nearest.Names(strings.ToLower(args[0]), findingIDs()); len(near) > 0 {
 		next = "did you mean " + strings.Join(near, ", ") + "?"
 	}
 	return nil, usagef(next, "there is no finding %q", args[0])

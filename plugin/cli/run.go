@@ -15,6 +15,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/launch"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
@@ -27,7 +28,7 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		return err
 	}
 	clock.lap("read the API objects")
-	m, err := intent.Build(objects.Service, objects.Slices, objects.Nodes)
+	m, err := o.build(ctx, objects)
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (o *runOptions) choose(m *intent.Model, a *render.Answer) ([]intent.Node, e
 		chosen, skipped, unknown := m.NamedNodes(o.nodes)
 		if len(unknown) > 0 {
 			next := "list the nodes with: kubectl get nodes"
-			if near := cluster.Near(unknown[0], namesOfNodes(m.Nodes)); len(near) > 0 {
+			if near := nearest.Names(unknown[0], namesOfNodes(m.Nodes)); len(near) > 0 {
 				next = "did you mean " + strings.Join(near, ", ") + "?"
 			}
 			return nil, usagef(next, "node %s does not exist", strings.Join(unknown, ", "))

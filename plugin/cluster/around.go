@@ -59,6 +59,30 @@ func (a *around) pods(ctx context.Context) {
 		return
 	}
 	a.set(func(s *apistate.State) { s.Pods, s.Read.Pods = list.Items, true })
+	if !a.missesPods(list.Items) {
+		return
+	}
+	// An endpoint whose pod is not there may have been read before the pod ended: it counts if it is still there now.
+	again, err := Slices(ctx, a.client, a.namespace, a.state.Service.Name)
+	if err == nil {
+		a.set(func(s *apistate.State) { s.SlicesAgain = again })
+	}
+}
+
+// missesPods reports whether an endpoint names a pod that is not among those read.
+func (a *around) missesPods(pods []corev1.Pod) bool {
+	names := make(map[string]bool, len(pods))
+	for i := range pods {
+		names[pods[i].Name] = true
+	}
+	for i := range a.state.Slices {
+		for _, e := range a.state.Slices[i].Endpoints {
+			if e.TargetRef != nil && e.TargetRef.Kind == "Pod" && !names[e.TargetRef.Name] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *around) services(ctx context.Context) {

@@ -10,7 +10,10 @@ func Families() []Family {
 
 // apiFamilies need nothing but API objects.
 func apiFamilies() []Family {
-	return []Family{readinessFamily()}
+	return []Family{
+		readinessFamily(), sliceFamily(), addressFamily(), deadNodeFamily(), loadBalancerFamily(), topologyFamily(), affinityFamily(), ownershipFamily(),
+		untranslatableFamily(),
+	}
 }
 
 // walkFamilies compare what a node's kernel does with what the API asks for.
