@@ -42,6 +42,8 @@ type Model struct {
 	OtherProxy string
 	// HintsAnnotation is the annotation that up to 1.30 switched topology hints on; empty when absent.
 	HintsAnnotation string
+	// Proxy is kube-proxy's configuration, nil where it is not known.
+	Proxy *Proxy
 	// HealthCheckNodePort is where load balancers ask a node for its local endpoints; 0 without one.
 	HealthCheckNodePort uint16
 	// Notes are oddities of the objects that explain a surprising answer.
