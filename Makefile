@@ -8,7 +8,7 @@ IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
 OUT       ?= build
 LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
 TOOL       = $(GO) tool -modfile=test/tools/go.mod
-MODULES    = . test/lab test/e2e
+MODULES    = . test/lab test/e2e test/bench
 
 # What the lab and the tests need from Debian: package:file that tells whether it is there.
 DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit lab-test e2e check bench oracle clean
+.PHONY: help deps build install image demo test unit lab-test e2e bench-test check bench oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,7 +42,7 @@ demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: 
 	cd test/lab && $(GO) build -o $(abspath $(OUT))/lab ./cmd/lab
 	@test/demo.sh $(OUT)
 
-test: deps unit lab-test e2e ## Run all tests
+test: deps unit lab-test e2e bench-test ## Run all tests
 
 unit: ## Run the unit tests and the oracle
 	$(GO) test -race ./...
@@ -53,6 +53,9 @@ lab-test: ## Run the lab's own tests
 e2e: ## Run the plugin against the lab
 	cd test/e2e && $(GO) test -timeout 40m ./...
 
+bench-test: ## Run the benchmark on small states, for its correctness
+	cd test/bench && $(GO) test -timeout 20m ./...
+
 check: ## gofmt, vet, staticcheck
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	@for m in $(MODULES); do echo "vet $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
@@ -60,6 +63,9 @@ check: ## gofmt, vet, staticcheck
 
 oracle: ## Compare the engine with the kernel: N packets (default 100000)
 	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run TestOracle ./test/oracle
+
+bench: deps ## Measure speed and memory against dumps and bare reads (half an hour); writes docs/speed.md
+	cd test/bench && $(GO) run . -o ../../docs/speed.md $(BENCH)
 
 clean: ## Remove build/
 	rm -rf $(OUT)

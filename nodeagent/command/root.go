@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/probe"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
 
@@ -39,7 +40,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	root := &cobra.Command{
 		Use:           "svctrace-agent",
 		Short:         "Say what this node's kernel does with a packet",
-		Long:          "svctrace-agent reads the state of the network namespace it runs in and evaluates it as the kernel would.\nIt only reads, and sends nothing.",
+		Long:          "svctrace-agent reads the state of the network namespace it runs in and evaluates it as the kernel would.\nIt only reads, and sends nothing; only the command probe does.",
 		Version:       Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -50,7 +51,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(packetCommand(s), serveCommand(s))
+	root.AddCommand(packetCommand(s), probeCommand(s), serveCommand(s))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitOK
@@ -65,7 +66,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &read):
 		return ExitUnreadable
-	case errors.As(err, &usage), errors.Is(err, walk.ErrStart):
+	case errors.As(err, &usage), errors.Is(err, walk.ErrStart), errors.Is(err, probe.ErrRequest):
 		return ExitUsage
 	case isCobraUsage(err):
 		return ExitUsage

@@ -16,6 +16,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/dataplane"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/probe"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
@@ -121,6 +122,8 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 		a.Walk, err = walkFor(ctx, *q.Walk)
 	case q.Flows != nil:
 		a.Flows, err = flows(ctx, *q.Flows)
+	case q.Probe != nil:
+		a.Probe, err = probe.Run(ctx, *q.Probe)
 	default:
 		err = usageError{errors.New("the request asks for nothing that this agent knows")}
 	}
@@ -136,7 +139,7 @@ func wireError(err error) *wire.Error {
 	switch {
 	case errors.Is(err, node.ErrPermission):
 		e.Code = wire.CodePermission
-	case errors.As(err, &usage), errors.Is(err, walk.ErrStart):
+	case errors.As(err, &usage), errors.Is(err, walk.ErrStart), errors.Is(err, probe.ErrRequest):
 		e.Code = wire.CodeBadRequest
 	}
 	return e

@@ -262,6 +262,14 @@ func (e *entered) SourceRules(ctx context.Context, ipv6 bool) (bool, error) {
 	return e.ns.SourceRules(ctx, ipv6)
 }
 
+// FIBLookup asks the namespace.
+func (e *entered) FIBLookup(ctx context.Context, q node.FIBQuery) (node.Route, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.Route{}, err
+	}
+	return e.ns.FIBLookup(ctx, q)
+}
+
 // NFTObjects asks the namespace.
 func (e *entered) NFTObjects(ctx context.Context) ([]node.NFTObject, error) {
 	if err := e.n.enter(e.id); err != nil {

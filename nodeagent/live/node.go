@@ -20,6 +20,9 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
+// maxFiles bounds how many files are remembered for one namespace.
+const maxFiles = 8
+
 // Node opens the network namespaces of this machine that a process or a name under /run/netns keeps.
 //
 // A network namespace's /proc files and socket options belong to the thread, so a Node moves the thread it was opened on
@@ -29,8 +32,8 @@ type Node struct {
 	home    int    // file descriptor of the namespace at the start
 	current string // id of the namespace the thread is in
 	open    map[string]*entered
-	// byInode are files that open the namespaces, by inode, once they were looked for.
-	byInode map[uint64]string
+	// byInode are files that open the namespaces, by inode, once they were looked for: several each, since a process may end.
+	byInode map[uint64][]string
 }
 
 var _ node.Node = (*Node)(nil)
@@ -98,7 +101,7 @@ func (n *Node) Namespace(ctx context.Context, id string) (node.Namespace, string
 		if err != nil {
 			return nil, "", fmt.Errorf("network namespace %q: %w", id, node.ErrNotFound)
 		}
-		if e.fd, err = unix.Open(n.byInode[inode], unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		if e.fd, err = n.openInode(inode); err != nil {
 			return nil, "", &node.ReadError{What: "the network namespace " + id, Err: err}
 		}
 	}
@@ -117,6 +120,26 @@ func (n *Node) Namespace(ctx context.Context, id string) (node.Namespace, string
 		}
 	}
 	return e, e.label, nil
+}
+
+// openInode opens the namespace with an inode number by the first file that still does.
+func (n *Node) openInode(inode uint64) (int, error) {
+	var home unix.Stat_t
+	if err := unix.Fstat(n.home, &home); err == nil && home.Ino == inode {
+		return unix.Dup(n.home)
+	}
+	for _, file := range n.byInode[inode] {
+		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // its process has ended
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Ino == inode {
+			return fd, nil
+		}
+		unix.Close(fd) // another process has its number now
+	}
+	return -1, node.ErrNotFound
 }
 
 // name names a namespace after its first address that is not loopback's.
@@ -160,9 +183,6 @@ func (n *Node) Peer(ctx context.Context, id string, veth node.Link) (peer, name 
 
 // byNumber finds the namespace that has a number (NSID) in namespace id.
 func (n *Node) byNumber(ctx context.Context, id string, number int32) (string, error) {
-	if err := n.find(); err != nil {
-		return "", err
-	}
 	if err := n.enter(id); err != nil {
 		return "", err
 	}
@@ -171,10 +191,19 @@ func (n *Node) byNumber(ctx context.Context, id string, number int32) (string, e
 		return "", err
 	}
 	defer s.Close()
-	for inode, file := range n.byInode {
-		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	// The namespace at the start is the likely one, and needs no file.
+	if got, err := numberOf(ctx, s, n.home); err != nil {
+		return "", &node.ReadError{What: "the number of a network namespace", Err: err}
+	} else if got == number {
+		return node.Home, nil
+	}
+	if err := n.find(); err != nil {
+		return "", err
+	}
+	for inode := range n.byInode {
+		fd, err := n.openInode(inode)
 		if err != nil {
-			continue // its process has ended
+			continue // its processes have ended
 		}
 		got, err := numberOf(ctx, s, fd)
 		unix.Close(fd)
@@ -182,14 +211,14 @@ func (n *Node) byNumber(ctx context.Context, id string, number int32) (string, e
 			return "", &node.ReadError{What: "the number of a network namespace", Err: err}
 		}
 		if got == number {
-			return n.idOf(inode)
+			return n.ID(inode)
 		}
 	}
 	return "", fmt.Errorf("the network namespace with number %d: %w", number, node.ErrNotFound)
 }
 
-// idOf is the id of a namespace, by its inode.
-func (n *Node) idOf(inode uint64) (string, error) {
+// ID is the id of a namespace, by the inode of its file.
+func (n *Node) ID(inode uint64) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(n.home, &st); err != nil {
 		return "", &node.ReadError{What: "the network namespace", Err: err}
@@ -227,7 +256,7 @@ func (n *Node) find() error {
 	if n.byInode != nil {
 		return nil
 	}
-	n.byInode = map[uint64]string{}
+	n.byInode = map[uint64][]string{}
 	for _, pattern := range []string{"/run/netns/*", "/var/run/netns/*", "/proc/1/root/run/netns/*", "/proc/[0-9]*/ns/net"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
@@ -242,8 +271,8 @@ func (n *Node) find() error {
 			if !ok {
 				continue
 			}
-			if _, ok := n.byInode[st.Ino]; !ok {
-				n.byInode[st.Ino] = f
+			if len(n.byInode[st.Ino]) < maxFiles {
+				n.byInode[st.Ino] = append(n.byInode[st.Ino], f)
 			}
 		}
 	}

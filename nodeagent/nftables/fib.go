@@ -102,7 +102,7 @@ func (e *Evaluator) addrType(ctx context.Context, a netip.Addr, dev string) (nod
 func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err error) {
 	p := st.p
 	loopback := p.In == "lo" || p.PktType == skb.PacketLoopback
-	if loopback && p.Hook == skb.Prerouting {
+	if loopback && (p.Hook == skb.Prerouting || p.Hook == skb.Ingress || p.Hook == skb.Input) { // nft_fib_can_skip
 		return p.In, true, nil
 	}
 	if p.Family == skb.IPv4 && p.Src() == netip.IPv4Unspecified() {

@@ -77,6 +77,10 @@ type answering struct{ *fakeEnv }
 
 func (answering) SourceRules(context.Context, bool) (bool, error) { return false, nil }
 
+func (answering) FIBLookup(context.Context, node.FIBQuery) (node.Route, error) {
+	return node.Route{Type: node.RouteUnicast, Out: "eth0"}, nil
+}
+
 func (answering) AddrType(context.Context, netip.Addr, string) (node.RouteType, error) {
 	return node.RouteLocal, nil
 }

@@ -27,7 +27,14 @@ func split(types []*dataType, b []byte) [][]byte {
 // keyText prints a key of the set: "10.96.0.25 . tcp . 80".
 func (s *Set) keyText(b []byte) string { return concatText(s.keyTypes(), b) }
 
-func (s *Set) keyTypes() []*dataType { return orderTypes(parts(s.KeyType), s.keyHostOrder) }
+// keyTypes are the types of the key's parts; a set that does not tell them has one part of plain bytes.
+func (s *Set) keyTypes() []*dataType {
+	types := parts(s.KeyType)
+	if len(types) == 0 {
+		return []*dataType{typeRaw}
+	}
+	return orderTypes(types, s.keyHostOrder)
+}
 
 func (s *Set) dataTypes() []*dataType { return orderTypes(parts(s.DataType), s.dataHostOrder) }
 

@@ -131,7 +131,11 @@ func (x *Payload) write(st *state) (bool, error) {
 			}
 		}
 	}
-	st.act("%s set %s", x.label(st.p.Proto(), st.p.Family), hexOrNumber(v.b))
+	text := hexOrNumber(v.b)
+	if _, field := findField(x.Base, x.Offset*8, x.Len*8, st.p.Proto(), st.p.Family); field != nil && field.typ != nil {
+		text = field.typ.text(v.b)
+	}
+	st.act("%s set %s", x.label(st.p.Proto(), st.p.Family), text)
 	return true, nil
 }
 

@@ -55,6 +55,8 @@ type Link struct {
 	Flags uint32
 	// Master is the index of the bridge, bond or VRF it belongs to, 0 for none.
 	Master int
+	// VRFTable is the routing table of a VRF, 0 for other kinds.
+	VRFTable uint32
 	// HardwareAddr is the MAC address, nil when it has none.
 	HardwareAddr []byte
 	// CallIPTables and CallIP6Tables are a bridge's own nf_call_iptables and nf_call_ip6tables, Hairpin a port's hairpin mode.
@@ -152,6 +154,10 @@ type RouteQuery struct {
 type NextHop struct {
 	Out     string
 	Gateway netip.Addr
+	// Weight is its share among the route's next hops, at least 1.
+	Weight int
+	// PrefSrc is the source address that the kernel would choose with it, in Route.OneOf only.
+	PrefSrc netip.Addr
 }
 
 // RouteType is the kernel's type of a route (RTN_ values).
@@ -185,13 +191,19 @@ type Route struct {
 	MTU int
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
+	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot
+	// tell which. Out, Gateway, and PrefSrc where it depends on the choice, are then empty. It is nil when the choice is
+	// known, as in every answer of the kernel.
+	OneOf []NextHop
 }
 
 // Uses reports whether the route may leave by an interface (fib_info_nh_uses_dev).
 func (r Route) Uses(dev string) bool {
-	for _, h := range r.Hops {
-		if h.Out == dev {
-			return true
+	for _, hops := range [][]NextHop{r.Hops, r.OneOf} {
+		for _, h := range hops {
+			if h.Out == dev {
+				return true
+			}
 		}
 	}
 	return r.Out == dev
@@ -203,10 +215,34 @@ type RouteError struct {
 	Errno string
 	// Number is its value.
 	Number int
+	// Reason names the rule, route or sysctl that decided, "" when that is not known:
+	// "net.ipv4.conf.eth0.rp_filter is 1: the way back to 10.0.0.5 is by eth1".
+	Reason string
 }
 
-// Error returns the error's name.
-func (e *RouteError) Error() string { return "route lookup: " + e.Errno }
+// Error returns the error's name, and the reason when it is known.
+func (e *RouteError) Error() string {
+	if e.Reason != "" {
+		return "route lookup: " + e.Errno + ": " + e.Reason
+	}
+	return "route lookup: " + e.Errno
+}
+
+// FIBQuery is a bare lookup in the routing tables by the policy rules, as packet filters make it: no check of the source,
+// no choice of a source address.
+type FIBQuery struct {
+	Dst, Src netip.Addr
+	// In is the input interface that the rules see; "" stands for lo, as in the lookups of packet filters.
+	In string
+	// Out is the flow's output interface: a restriction for IPv4, and for IPv6 with Strict; else a preference.
+	Out string
+	// Strict is RT6_LOOKUP_F_IFACE, IPv6 only.
+	Strict           bool
+	Mark             uint32
+	Proto            uint8
+	SrcPort, DstPort uint16
+	TOS              uint8
+}
 
 // Router answers routing decisions. A refusal is a *RouteError.
 type Router interface {
@@ -214,6 +250,11 @@ type Router interface {
 	// SourceRules tells whether a policy rule of the family looks at a packet's source or input interface. A lookup for
 	// an address that is not this host's own cannot carry a source, so where it is true such a lookup is not exact.
 	SourceRules(ctx context.Context, ipv6 bool) (bool, error)
+	// FIBLookup is fib_lookup of IPv4 (without regard for the link's state) and ip6_route_lookup of IPv6: exact where
+	// SourceRules is true, at the price of reading all rules and routes. Out is the interface of the route's next hop, of
+	// local routes too; Hops are all of its next hops. It returns a *RouteError when there is no way, and another error
+	// when the tables could not be read or are too large to.
+	FIBLookup(ctx context.Context, q FIBQuery) (Route, error)
 }
 
 // AddrTyper tells the kernel's type of an address (inet_addr_type): local, unicast, broadcast … dev restricts the lookup

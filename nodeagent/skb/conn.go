@@ -63,9 +63,9 @@ type Conn struct {
 	Orig, Reply Tuple
 	// Status holds the Status bits.
 	Status uint32
-	// Mark is the connection mark, Zone its zone.
-	Mark uint32
-	Zone uint16
+	// Mark is the connection mark; Zone is the zone of the original direction, ReplyZone of the reply.
+	Mark            uint32
+	Zone, ReplyZone uint16
 	// Labels are the connection labels, 16 bytes, nil when there are none.
 	Labels []byte
 	// Helper is the name of the helper, empty when none.

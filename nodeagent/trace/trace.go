@@ -201,9 +201,10 @@ type Tracked struct {
 	Destination      netip.AddrPort `json:"destination"`
 	ReplySource      netip.AddrPort `json:"replySource"`
 	ReplyDestination netip.AddrPort `json:"replyDestination"`
-	// Mark and Zone are the entry's.
-	Mark Mark   `json:"mark,omitempty"`
-	Zone uint16 `json:"zone,omitempty"`
+	// Mark is the entry's; Zone and ReplyZone are the zones of its directions.
+	Mark      Mark   `json:"mark,omitempty"`
+	Zone      uint16 `json:"zone,omitempty"`
+	ReplyZone uint16 `json:"replyZone,omitempty"`
 }
 
 // Unknown names one thing that is not modelled, and where it stood.

@@ -73,6 +73,16 @@ func (b *branch) clone() *branch {
 
 func (b *branch) assume(a rule.Assumption) { b.assumed = &assumed{a, b.assumed} }
 
+// assumes tells whether the branch has assumed something or its negation on its way.
+func (b *branch) assumes(words string) (holds, known bool) {
+	for a := b.assumed; a != nil; a = a.before {
+		if a.what.Words == words {
+			return !a.what.Negation, true
+		}
+	}
+	return false, false
+}
+
 // hop writes a step of the branch down. A step that stands already, from another branch, is not written again.
 func (w *walk) hop(b *branch, h trace.Hop) {
 	h.Node, h.Namespace = w.start.Node, w.label

@@ -37,20 +37,17 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		return
 	}
 	t, known := tupleOf(p)
-	zone, helper := uint16(0), ""
-	if tmpl := p.Template; tmpl != nil {
-		zone, helper = tmpl.Zone, tmpl.Helper
-		if tmpl.ZoneFromMark {
-			zone = uint16(p.Mark)
-		}
+	z, helper := zonesOf(p), ""
+	if p.Template != nil {
+		helper = p.Template.Helper
 	}
-	if c, reply := w.assumedEntry(t, zone); c != nil {
+	if c, reply := w.assumedEntry(t, z); c != nil {
 		w.known(b, c, reply)
 		next(b)
 		return
 	}
 	if known {
-		c, reply, err := w.ns.Lookup(w.ctx, t, zone)
+		c, reply, err := w.lookup(t, z)
 		switch {
 		case err == nil:
 			if reply || p.Proto() != skb.TCP || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
@@ -70,9 +67,45 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		next(b)
 		return
 	}
-	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: zone, Helper: helper}
+	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: z.orig, ReplyZone: z.reply, Helper: helper}
 	p.State = skb.CtNew
 	next(b)
+}
+
+// zones are the conntrack zones of the two directions of a flow: they differ when a template's zone is for one only.
+type zones struct{ orig, reply uint16 }
+
+func zonesOf(p *skb.Packet) zones {
+	tmpl := p.Template
+	if tmpl == nil {
+		return zones{}
+	}
+	id := tmpl.Zone
+	if tmpl.ZoneFromMark {
+		id = uint16(p.Mark)
+	}
+	z := zones{id, id}
+	if tmpl.OriginalOnly {
+		z.reply = 0
+	}
+	if tmpl.ReplyOnly {
+		z.orig = 0
+	}
+	return z
+}
+
+// lookup finds the entry of a packet as __nf_conntrack_find_get does: as an original one in the zone of that direction,
+// else as a reply in the zone of the other.
+func (w *walk) lookup(t skb.Tuple, z zones) (c *skb.Conn, reply bool, err error) {
+	c, reply, err = w.ns.Lookup(w.ctx, t, z.orig)
+	if z.orig == z.reply || err == nil && !reply || err != nil && !errors.Is(err, node.ErrNotFound) {
+		return c, reply, err
+	}
+	c, reply, err = w.ns.Lookup(w.ctx, t, z.reply)
+	if err == nil && !reply {
+		return nil, false, fmt.Errorf("conntrack entry %s: %w", t, node.ErrNotFound)
+	}
+	return c, reply, err
 }
 
 // known makes the packet one of a flow that conntrack has.
@@ -374,7 +407,7 @@ func (w *walk) clash(b *branch, next func(*branch)) {
 		next(b)
 		return
 	}
-	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.Zone)
+	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
 	if errors.Is(err, node.ErrNotFound) {
 		next(b)
 		return

@@ -128,11 +128,23 @@ func (w *walk) pick(b *branch, sequences []sequence, i int, next func(*branch)) 
 	for _, s := range sequences[i+1:] {
 		others = append(others, s.functions[0].name)
 	}
+	where := b.p.Hook.String()
+	if w.id != node.Home {
+		where += " in " + w.label
+	}
 	u := trace.Unknown{
 		What:  fmt.Sprintf("the order of %s and %s, all of priority %d", head.name, strings.Join(others, " and "), head.priority),
-		Where: b.p.Hook.String(),
+		Where: where,
 	}
-	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), b.p.Hook)
+	words := fmt.Sprintf("%s runs before %s at %s", head.name, strings.Join(others, " and "), where)
+	// The order is what it was when the branch came here before, with the packet that a tunnel has wrapped since.
+	if runsFirst, known := b.assumes(words); known && runsFirst {
+		run(b)
+		return
+	} else if known {
+		w.pick(b, sequences, i+1, next)
+		return
+	}
 	first, second := b.clone(), b
 	w.branches++
 	first.assume(rule.Assumption{Unknown: &u, Words: words})

@@ -24,24 +24,25 @@ func (w *walk) remember(b *branch) {
 	b.tracked = &tracked{trace.Tracked{
 		Node: w.start.Node, Namespace: w.label, Key: w.id, Protocol: skb.ProtoName(c.Orig.Proto),
 		Source: c.Orig.Src, Destination: c.Orig.Dst, ReplySource: c.Reply.Src, ReplyDestination: c.Reply.Dst,
-		Mark: trace.Mark(c.Mark), Zone: c.Zone,
+		Mark: trace.Mark(c.Mark), Zone: c.Zone, ReplyZone: c.ReplyZone,
 	}, b.tracked}
 }
 
 // assumedEntry finds the entry among those that the walk is told to take as there. Ports that nobody knows agree with any.
-func (w *walk) assumedEntry(t skb.Tuple, zone uint16) (c *skb.Conn, reply bool) {
+func (w *walk) assumedEntry(t skb.Tuple, z zones) (c *skb.Conn, reply bool) {
 	for _, a := range w.start.Assume {
-		if a.Key != w.id || a.Zone != zone || a.Protocol != skb.ProtoName(t.Proto) {
+		if a.Key != w.id || a.Protocol != skb.ProtoName(t.Proto) {
 			continue
 		}
-		orig, back := agrees(t, a.Source, a.Destination), agrees(t, a.ReplySource, a.ReplyDestination)
+		orig := a.Zone == z.orig && agrees(t, a.Source, a.Destination)
+		back := a.ReplyZone == z.reply && agrees(t, a.ReplySource, a.ReplyDestination)
 		if !orig && !back {
 			continue
 		}
 		c := &skb.Conn{
 			Orig:  skb.Tuple{Proto: t.Proto, Src: a.Source, Dst: a.Destination},
 			Reply: skb.Tuple{Proto: t.Proto, Src: a.ReplySource, Dst: a.ReplyDestination},
-			Mark:  uint32(a.Mark), Zone: a.Zone,
+			Mark:  uint32(a.Mark), Zone: a.Zone, ReplyZone: a.ReplyZone,
 			Status: skb.StatusConfirmed | skb.StatusSrcNATDone | skb.StatusDstNATDone,
 		}
 		if a.ReplySource != a.Destination {

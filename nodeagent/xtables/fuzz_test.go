@@ -20,6 +20,9 @@ func (emptyNode) Links(context.Context) ([]node.Link, error) {
 }
 func (emptyNode) Addresses(context.Context) ([]node.Address, error) { return nil, nil }
 func (emptyNode) SourceRules(context.Context, bool) (bool, error)   { return false, nil }
+func (emptyNode) FIBLookup(context.Context, node.FIBQuery) (node.Route, error) {
+	return node.Route{}, &node.RouteError{Errno: "ENETUNREACH", Number: 101}
+}
 
 func (emptyNode) Route(context.Context, node.RouteQuery) (node.Route, error) {
 	return node.Route{}, &node.RouteError{Errno: "ENETUNREACH", Number: 101}

@@ -45,6 +45,9 @@ func (kernelEnv) Route(context.Context, node.RouteQuery) (node.Route, error) {
 	return node.Route{Type: node.RouteLocal, Out: "lo"}, nil
 }
 func (kernelEnv) SourceRules(context.Context, bool) (bool, error) { return false, nil }
+func (kernelEnv) FIBLookup(context.Context, node.FIBQuery) (node.Route, error) {
+	return node.Route{Type: node.RouteLocal, Out: "lo"}, nil
+}
 
 func (kernelEnv) AddrType(_ context.Context, a netip.Addr, _ string) (node.RouteType, error) {
 	if a.IsLoopback() {

@@ -50,6 +50,9 @@ func (f *runFlags) complete(cmd *cobra.Command) {
 	completeValues(cmd, "image-pull-policy", "Always", "IfNotPresent", "Never")
 	completeLive(cmd, f.config, "node", listNodes)
 	completeLive(cmd, f.config, "agent-namespace", listNamespaces)
+	completeLive(cmd, f.config, "from-namespace", listNamespaces)
+	completeValues(cmd, "to", "clusterip", "nodeport", "loadbalancer", "externalip")
+	_ = cmd.RegisterFlagCompletionFunc("from", f.completeFrom)
 }
 
 // completeConfig registers the completion of kubectl's own flags.
@@ -114,6 +117,30 @@ func listNodes(ctx context.Context, c *kubernetes.Clientset, _ string) ([]string
 
 func listNamespaces(ctx context.Context, c *kubernetes.Clientset, _ string) ([]string, error) {
 	list, err := c.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i := range list.Items {
+		out = append(out, list.Items[i].Name)
+	}
+	return out, nil
+}
+
+func listPods(ctx context.Context, c *kubernetes.Clientset, namespace string) ([]string, error) {
+	list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i := range list.Items {
+		out = append(out, list.Items[i].Name)
+	}
+	return out, nil
+}
+
+func listDeployments(ctx context.Context, c *kubernetes.Clientset, namespace string) ([]string, error) {
+	list, err := c.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}

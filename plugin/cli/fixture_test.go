@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -30,13 +29,6 @@ type shop struct {
 	kernels map[string]*kernel
 }
 
-// kernel is what a node of the shop does with packets to the Service.
-type kernel struct {
-	endpoints []string
-	// walk overrides the answer.
-	walk func(wire.WalkRequest) (*trace.Trace, *wire.Error)
-}
-
 func newShop(objects ...runtime.Object) *shop {
 	objects = append(objects, webService(), webSlice("10.244.1.10", "10.244.2.15"), node("node1", 1, true), node("node2", 2, true),
 		pod("shop", "client", "node1", "10.244.1.20"), pod("shop", "web-7d4b9c5f6d-x2x4z", "node1", "10.244.1.10"), pod("shop", "web-7d4b9c5f6d-9xkqp", "node2", "10.244.2.15"),
@@ -56,10 +48,10 @@ func newShop(objects ...runtime.Object) *shop {
 				ConntrackCount: 120, ConntrackMax: 262144,
 			},
 			Walk: func(r wire.WalkRequest) (*trace.Trace, *wire.Error) {
-				if k.walk != nil {
+				if port := r.Destination.Port(); k.walk != nil && !r.Reply && (port == 80 || port == 30080) {
 					return k.walk(r)
 				}
-				return translate(r, k.endpoints), nil
+				return k.answer(r), nil
 			},
 			Flows: []wire.Flow{{
 				Protocol: "tcp", State: "ESTABLISHED", TimeoutSeconds: 86390,
@@ -69,49 +61,6 @@ func newShop(objects ...runtime.Object) *shop {
 		}
 	}
 	return s
-}
-
-// translate is a trace that shares connections evenly over endpoints, in the manner of kube-proxy's nftables mode.
-func translate(r wire.WalkRequest, endpoints []string) *trace.Trace {
-	hook := "prerouting"
-	source := r.Source
-	if !source.IsValid() {
-		hook, source = "output", netip.MustParseAddrPort("10.250.0.11:0")
-	}
-	t := trace.New(trace.Packet{Protocol: r.Protocol, Source: source, Destination: r.Destination, In: r.In})
-	hop := func(h trace.Hop) int {
-		h.Node, h.Namespace, h.Hook, h.Table = r.Node, "host", hook, "ip kube-proxy"
-		t.Hops = append(t.Hops, h)
-		return len(t.Hops) - 1
-	}
-	shared := []int{
-		hop(trace.Hop{Chain: "services", Rule: &trace.Rule{Handle: 12, Text: "ip daddr . meta l4proto . th dport vmap @service-ips"},
-			Action: "goto service-ULMVA6XW-shop/web/tcp/http", Says: fmt.Sprintf("%s . %s . %d is in service-ips", r.Destination.Addr(), r.Protocol, r.Destination.Port())}),
-		hop(trace.Hop{Chain: "service-ULMVA6XW-shop/web/tcp/http", Rule: &trace.Rule{Handle: 20, Text: fmt.Sprintf("numgen random mod %d vmap { … }", len(endpoints)), Packets: ptr.To[uint64](3), Bytes: ptr.To[uint64](180)},
-			Action: fmt.Sprintf("numgen random mod %d", len(endpoints))}),
-	}
-	masquerade := r.Destination.Port() == 30080
-	for i, e := range endpoints {
-		to := netip.MustParseAddrPort(e)
-		n := hop(trace.Hop{Chain: "endpoint-" + e, Rule: &trace.Rule{Handle: uint64(30 + i), Text: "meta l4proto tcp dnat to " + e}, Action: "dnat to " + e})
-		o := trace.Outcome{
-			Verdict: trace.Forwarded, Probability: trace.NewProbability(1, int64(len(endpoints))), Destination: to, Source: source, Out: "eth0",
-			Conditions: []string{}, Path: append(slices.Clone(shared), n), Masqueraded: masquerade || source.Addr() == to.Addr(),
-		}
-		if o.Masqueraded {
-			o.Source = netip.MustParseAddrPort("10.250.0.11:0")
-		}
-		t.Outcomes = append(t.Outcomes, o)
-	}
-	return t
-}
-
-// untouched is a trace of a packet that nothing translates.
-func untouched(r wire.WalkRequest) (*trace.Trace, *wire.Error) {
-	t := translate(r, nil)
-	t.Hops = []trace.Hop{{Node: r.Node, Namespace: "host", Hook: "route", Action: "default via 10.250.0.1 dev eth0"}}
-	t.Outcomes = []trace.Outcome{{Verdict: trace.Forwarded, Probability: trace.NewProbability(1, 1), Destination: r.Destination, Source: t.Packet.Source, Out: "eth0", Conditions: []string{}, Path: []int{0}}}
-	return t, nil
 }
 
 func webService() *corev1.Service {

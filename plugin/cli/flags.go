@@ -25,6 +25,9 @@ type runFlags struct {
 
 	nodes          []string
 	maxNodes       int
+	from           []string
+	fromNamespace  string
+	to             []string
 	image          string
 	pullPolicy     string
 	pullSecrets    []string
@@ -43,7 +46,10 @@ func newRunFlags(config *genericclioptions.ConfigFlags, streams genericiooptions
 func (f *runFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringSliceVar(&f.nodes, "node", nil, "Trace on this node; may be repeated. The default is the nodes of the endpoints and one node without any.")
-	fs.IntVar(&f.maxNodes, "max-nodes", f.maxNodes, "The most nodes that are chosen without --node.")
+	fs.IntVar(&f.maxNodes, "max-nodes", f.maxNodes, "The most nodes that are chosen without --node, and that walks are followed to.")
+	fs.StringSliceVar(&f.from, "from", nil, "Where connections start: pod/NAME[/CONTAINER], node/NAME, deploy/NAME (or another workload: one of its pods), external[=ADDRESS]; may be repeated. The default is a pod, the node itself and an address outside, on each chosen node.")
+	fs.StringVar(&f.fromNamespace, "from-namespace", "", "The namespace of the pods and workloads that --from names. The default is the Service's.")
+	fs.StringSliceVar(&f.to, "to", nil, "Trace only these access paths: clusterip, nodeport, loadbalancer or externalip, an address, a port or its name, or KIND:PORT; may be repeated. The default is all.")
 	fs.StringVar(&f.image, "image", "", "The agent's image. The default is "+defaultImage()+", or what "+imageVariable+" says.")
 	fs.StringVar(&f.pullPolicy, "image-pull-policy", "", "The pull policy of the agent's image: Always, IfNotPresent or Never.")
 	fs.StringSliceVar(&f.pullSecrets, "image-pull-secret", nil, "A secret of the agent's namespace with credentials for its image; may be repeated.")
@@ -63,24 +69,34 @@ type runOptions struct {
 	client   kubernetes.Interface
 	attacher launch.Attacher
 
+	probe int // real connections for each client and access path, 0 for none
+
 	namespace string
 	service   string
 	nodes     []string
 	maxNodes  int
-	agents    launch.Options
-	outside   map[intent.Family]netip.Addr
-	failOn    diagnose.Severity // empty for none
-	verbose   int
+	from      []origin
+	// fromNamespace is where pods and workloads of from are; empty for the Service's.
+	fromNamespace string
+	to            []string
+
+	agents  launch.Options
+	outside map[intent.Family]netip.Addr
+	failOn  diagnose.Severity // empty for none
+	verbose int
 }
 
 // toOptions turns flags into options and connects to the cluster.
 func (f *runFlags) toOptions(cmd *cobra.Command, args []string) (*runOptions, error) {
-	o := &runOptions{IOStreams: f.IOStreams, nodes: f.nodes, maxNodes: f.maxNodes, verbose: f.verbose, outside: map[intent.Family]netip.Addr{}}
+	o := &runOptions{IOStreams: f.IOStreams, nodes: f.nodes, maxNodes: f.maxNodes, fromNamespace: f.fromNamespace, to: f.to, verbose: f.verbose, outside: map[intent.Family]netip.Addr{}}
 	var err error
 	if o.service, err = serviceName(cmd, args); err != nil {
 		return nil, err
 	}
 	if err := f.validate(); err != nil {
+		return nil, err
+	}
+	if o.from, err = parseOrigins(f.from); err != nil {
 		return nil, err
 	}
 	if f.failOn != "none" {

@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
-	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/launch"
-	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
@@ -32,15 +31,19 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 	if err != nil {
 		return err
 	}
+	if err := pickPaths(m, o.to); err != nil {
+		return err
+	}
 	a := &render.Answer{Model: m}
-	chosen, err := o.choose(m, a)
+	from, err := o.begin(ctx, m, a)
 	if err != nil {
 		return err
 	}
+	named := a.Skipped
 
 	progress := newProgress(o.ErrOut)
-	progress.show("starting %s on %s", count(len(chosen), "agent"), namesOf(chosen))
-	fleet := launch.Start(ctx, o.client, o.attacher, o.agents, namesOfNodes(chosen))
+	progress.show("starting %s on %s", count(len(from.nodes), "agent"), namesOf(from.nodes))
+	fleet := launch.Start(ctx, o.client, o.attacher, o.agents, namesOfNodes(from.nodes))
 	closing := sync.OnceValue(fleet.Close)
 	defer func() {
 		progress.clear()
@@ -54,12 +57,14 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		clock.total()
 	}()
 
-	pods, around := o.surroundings(ctx, objects, chosen)
-	a.Unread = around.Unread
-	if err := o.survey(ctx, fleet, m, chosen, pods, around, a); err != nil {
+	o.surroundings(ctx, objects, m, from)
+	if err := o.survey(ctx, fleet, m, from, a); err != nil {
 		return err
 	}
-	if err := o.settle(ctx, fleet, chosen, pods, around, a); err != nil {
+	if err := o.settle(ctx, fleet, from, named, a); err != nil {
+		return err
+	}
+	if err := o.probeAll(ctx, fleet, a); err != nil {
 		return err
 	}
 	clock.agents(fleet, a.Nodes)
@@ -73,6 +78,23 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		return err
 	}
 	return o.verdict(a)
+}
+
+// surroundings lists the clients and reads the objects around the Service, at once. Pods of other namespaces on the traced
+// nodes join them: one may have an endpoint's address.
+func (o *runOptions) surroundings(ctx context.Context, objects *cluster.Objects, m *intent.Model, from *starts) {
+	var wg sync.WaitGroup
+	wg.Go(func() { o.settleClients(ctx, m, from) })
+	around := cluster.Around(ctx, o.client, objects)
+	wg.Wait()
+	for _, n := range from.nodes {
+		for i := range from.pods[n.Name] {
+			if p := &from.pods[n.Name][i]; p.Namespace != objects.Service.Namespace {
+				around.Pods = append(around.Pods, *p)
+			}
+		}
+	}
+	from.around = around
 }
 
 // verdict is the exit code of an answer.
@@ -91,11 +113,7 @@ func (o *runOptions) choose(m *intent.Model, a *render.Answer) ([]intent.Node, e
 	if len(o.nodes) > 0 {
 		chosen, skipped, unknown := m.NamedNodes(o.nodes)
 		if len(unknown) > 0 {
-			next := "list the nodes with: kubectl get nodes"
-			if near := nearest.Names(unknown[0], namesOfNodes(m.Nodes)); len(near) > 0 {
-				next = "did you mean " + strings.Join(near, ", ") + "?"
-			}
-			return nil, usagef(next, "node %s does not exist", strings.Join(unknown, ", "))
+			return nil, noSuchNode(m, unknown)
 		}
 		if len(skipped) > 0 {
 			return nil, &cluster.Problem{Sentence: skipped[0].Why, Next: "choose another node with --node, or repair this one: kubectl describe node " + skipped[0].Node}
@@ -103,7 +121,7 @@ func (o *runOptions) choose(m *intent.Model, a *render.Answer) ([]intent.Node, e
 		return chosen, nil
 	}
 	chosen, skipped, left := m.ChooseNodes(o.maxNodes)
-	a.Skipped, a.Left = skipped, left
+	a.Skipped, a.Left = append(a.Skipped, skipped...), left
 	if len(chosen) == 0 {
 		sentence := "no node can be traced: none is ready"
 		if len(m.Nodes) == 0 {
@@ -117,61 +135,21 @@ func (o *runOptions) choose(m *intent.Model, a *render.Answer) ([]intent.Node, e
 	return chosen, nil
 }
 
-// podsOf lists the pods of each node, at once. A client pod is a convenience: what cannot be listed is left out.
-func (o *runOptions) podsOf(ctx context.Context, nodes []intent.Node) map[string][]corev1.Pod {
-	var (
-		wg  sync.WaitGroup
-		mu  sync.Mutex
-		out = map[string][]corev1.Pod{}
-	)
-	for _, n := range nodes {
-		wg.Go(func() {
-			pods, err := cluster.PodsOn(ctx, o.client, o.namespace, n.Name)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			out[n.Name] = pods
-		})
-	}
-	wg.Wait()
-	return out
-}
-
-// surroundings reads, at once, the pods of each node and the objects around the Service. Other pods than the Service's own
-// namespace's join them: one may have an endpoint's address.
-func (o *runOptions) surroundings(ctx context.Context, objects *cluster.Objects, nodes []intent.Node) (map[string][]corev1.Pod, *apistate.State) {
-	var (
-		wg   sync.WaitGroup
-		pods map[string][]corev1.Pod
-	)
-	wg.Go(func() { pods = o.podsOf(ctx, nodes) })
-	around := cluster.Around(ctx, o.client, objects)
-	wg.Wait()
-	for _, n := range nodes {
-		for i := range pods[n.Name] {
-			if p := &pods[n.Name][i]; p.Namespace != objects.Service.Namespace {
-				around.Pods = append(around.Pods, *p)
-			}
-		}
-	}
-	return pods, around
-}
-
-// survey asks all agents at once. A node whose agent cannot be had is left out of the answer and named in it; if no agent
-// can be had, the first failure is returned.
-func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.Model, chosen []intent.Node, pods map[string][]corev1.Pod, around *apistate.State, a *render.Answer) error {
-	ctx, cancel := context.WithTimeout(ctx, o.agents.Timeout+5*time.Second)
+// survey asks the agents of all clients' nodes at once. A node whose agent cannot be had is left out of the answer and named
+// in it; if none of them can be had, the first failure is returned.
+func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.Model, from *starts, a *render.Answer) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*o.agents.Timeout+5*time.Second) // agents on the way start one after the other
 	defer cancel()
-	nodes := make([]*survey.Node, len(chosen))
-	errs := make([]error, len(chosen))
+	agents := newReach(fleet, m, from.nodes, o.maxNodes)
+	guide := journey.NewGuide(m, agents)
+	nodes := make([]*survey.Node, len(from.nodes))
+	errs := make([]error, len(from.nodes))
 	var wg sync.WaitGroup
-	for i, n := range chosen {
+	for i, n := range from.nodes {
 		wg.Go(func() {
 			agent, err := fleet.Agent(ctx, n.Name)
 			if err == nil {
-				nodes[i], err = survey.Service(ctx, agent, m, n, pods[n.Name], o.outside)
+				nodes[i], err = survey.Service(ctx, agent, guide, m, n, from.clients[n.Name])
 			}
 			errs[i] = err
 		})
@@ -184,11 +162,11 @@ func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.
 		case errors.Is(err, context.Canceled):
 			return err
 		case errors.Is(err, context.DeadlineExceeded) && !isFailure(err):
-			err = &launch.Failure{Node: chosen[i].Name, Sentence: fmt.Sprintf("the agent on node %s did not answer within %s", chosen[i].Name, o.agents.Timeout),
+			err = &launch.Failure{Node: from.nodes[i].Name, Sentence: fmt.Sprintf("the agent on node %s did not answer within %s", from.nodes[i].Name, o.agents.Timeout),
 				Next: "give it more time with --timeout", Err: err}
 			fallthrough
 		case err != nil:
-			a.Skipped = append(a.Skipped, intent.Skipped{Node: chosen[i].Name, Why: err.Error()})
+			a.Skipped = append(a.Skipped, intent.Skipped{Node: from.nodes[i].Name, Why: err.Error()})
 			if failed == nil {
 				failed = err
 			}
@@ -196,12 +174,57 @@ func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.
 			a.Nodes = append(a.Nodes, nodes[i])
 		}
 	}
-	if len(a.Nodes) == 0 {
+	if len(a.Nodes) == 0 && failed != nil {
 		return failed
 	}
-	a.Model = m
-	a.Report = diagnose.Compare(m, a.Nodes, around)
+	a.Skipped = append(a.Skipped, agents.skipped(a.Skipped)...)
+	if err := o.passed(ctx, agents, guide, m, a); err != nil {
+		return err
+	}
+	o.explainGone(ctx, a.Nodes)
+	a.Model, a.Unread = m, from.around.Unread
+	a.Report = diagnose.Compare(m, a.Nodes, from.around)
 	return nil
+}
+
+// passed adds the nodes that walks only came to, and the time that the walks took to all nodes.
+func (o *runOptions) passed(ctx context.Context, agents *reach, guide *journey.Guide, m *intent.Model, a *render.Answer) error {
+	for _, name := range guide.Visited() {
+		if slices.ContainsFunc(a.Nodes, func(n *survey.Node) bool { return n.Name == name }) {
+			continue
+		}
+		n, _ := m.Node(name)
+		agent, err := agents.On(ctx, name)
+		var node *survey.Node
+		if err == nil {
+			node, err = survey.Passed(ctx, agent, m, n)
+		}
+		switch {
+		case errors.Is(err, context.Canceled):
+			return err
+		case err != nil:
+			a.Skipped = append(a.Skipped, intent.Skipped{Node: name, Why: err.Error()})
+		default:
+			a.Nodes = append(a.Nodes, node)
+		}
+	}
+	for _, n := range a.Nodes {
+		n.Micros += guide.Micros(n.Name)
+	}
+	return nil
+}
+
+// explainGone says of walks that failed that their pod went away meanwhile, if it did.
+func (o *runOptions) explainGone(ctx context.Context, nodes []*survey.Node) {
+	for _, n := range nodes {
+		for i := range n.Walks {
+			if w := &n.Walks[i]; w.Error != nil {
+				if why := o.gone(ctx, w.Client); why != "" {
+					w.Error = &wire.Error{Code: w.Error.Code, Message: why}
+				}
+			}
+		}
+	}
 }
 
 func isFailure(err error) bool {
@@ -211,7 +234,7 @@ func isFailure(err error) bool {
 
 // settle repeats the survey while the endpoints change under it: a difference between the API of before and the kernel of
 // after would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
-func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []intent.Node, pods map[string][]corev1.Pod, around *apistate.State, a *render.Answer) error {
+func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *starts, named []intent.Skipped, a *render.Answer) error {
 	for range 3 {
 		if a.Report.Overall() != diagnose.Differs {
 			return nil
@@ -224,6 +247,9 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []i
 		if err != nil {
 			return err
 		}
+		if err := pickPaths(m, o.to); err != nil {
+			return err
+		}
 		if m.Key() == a.Model.Key() {
 			return nil
 		}
@@ -232,9 +258,9 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []i
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		around = cluster.Around(ctx, o.client, objects)
-		a.Skipped, a.Unread = nil, around.Unread
-		if err := o.survey(ctx, fleet, m, chosen, pods, around, a); err != nil {
+		from.around = cluster.Around(ctx, o.client, objects)
+		a.Skipped = slices.Clone(named)
+		if err := o.survey(ctx, fleet, m, from, a); err != nil {
 			return err
 		}
 	}

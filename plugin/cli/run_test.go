@@ -105,7 +105,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func notUnderstood(r wire.WalkRequest) (*trace.Trace, *wire.Error) {
-	t := translate(r, []string{"10.244.1.10:8080"})
+	t := (&kernel{endpoints: []string{"10.244.1.10:8080"}}).answer(r)
 	t.Outcomes[0].Verdict, t.Outcomes[0].Probability = trace.Undetermined, nil
 	t.Outcomes[0].Destination = r.Destination
 	t.Outcomes[0].Unknown = []trace.Unknown{{What: "match bpf", Where: "ip filter FORWARD rule 3"}}
@@ -195,7 +195,7 @@ func TestWalksStartFromPodNodeAndOutside(t *testing.T) {
 	var got []wire.WalkRequest
 	seen := make(chan wire.WalkRequest, 100)
 	for _, k := range s.kernels {
-		k.walk = func(r wire.WalkRequest) (*trace.Trace, *wire.Error) { seen <- r; return translate(r, k.endpoints), nil }
+		k.walk = func(r wire.WalkRequest) (*trace.Trace, *wire.Error) { seen <- r; return k.answer(r), nil }
 	}
 	traced(t, s, render.Human)
 	close(seen)
@@ -342,7 +342,7 @@ func TestEndpointsThatChangeDuringATraceAreNoDifference(t *testing.T) {
 			}
 			s.kernels["node2"].endpoints = fresh
 		}
-		return translate(r, fresh), nil
+		return (&kernel{endpoints: fresh}).answer(r), nil
 	}
 	o, _, _ := s.options(t)
 	o.nodes = []string{"node1"}

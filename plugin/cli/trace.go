@@ -14,9 +14,12 @@ var (
 		Show what each node's kernel really does with a connection to a Service, hop by hop, and whether
 		that is what the API asks for.
 
-		One short-lived agent pod on each chosen node reads the live packet filter, routes and connection
+		Connections start in a pod, on each node itself, and outside, or where --from says. They are followed
+		from node to node to the socket that takes them, and so is the reply back to the client.
+
+		One short-lived agent pod on each node that a connection passes reads the live packet filter, routes and connection
 		tracking, evaluates them as the kernel would, and is deleted again. Nothing is written on the node
-		and no packet is sent.
+		and no packet is sent, unless --probe asks for real connections.
 
 		A Service whose name is also a verb is named as svc/NAME.
 
@@ -33,14 +36,18 @@ var (
 		# Keep the answer, and let a script see whether it is bad
 		kubectl svctrace web -o json > web.json
 
-		# Ask as a client outside the cluster with a certain address
-		kubectl svctrace web --external 203.0.113.7`)
+		# Also open 50 real connections from each client, and compare where they go
+		kubectl svctrace web --probe=50
+
+		# Trace from a pod, and from a client outside with a certain address, to the node port only
+		kubectl svctrace web --from pod/client --from external=203.0.113.7 --to nodeport`)
 )
 
 // traceFlags are the flags of the default verb.
 type traceFlags struct {
 	*runFlags
 	output string
+	probe  probeFlag
 }
 
 // traceOptions are what the default verb works with.
@@ -71,6 +78,7 @@ func newTraceCommand(config *genericclioptions.ConfigFlags, streams genericioopt
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "Output format: wide, json or yaml. The default is for people.")
+	f.probe.add(cmd)
 	completeValues(cmd, "output", render.Formats()...)
 	return cmd
 }
@@ -83,6 +91,9 @@ func (f *traceFlags) toOptions(cmd *cobra.Command, args []string) (*traceOptions
 	}
 	run, err := f.runFlags.toOptions(cmd, args)
 	if err != nil {
+		return nil, err
+	}
+	if run.probe, err = f.probe.value(); err != nil {
 		return nil, err
 	}
 	return &traceOptions{runOptions: run, format: format}, nil

@@ -32,6 +32,8 @@ type Comparison struct {
 	Expect intent.Expectation
 	// Kernel are the endpoints that the kernel translates to.
 	Kernel []KernelShare
+	// Sidecar is true when the client's own pod redirects the packet to a proxy in it.
+	Sidecar bool
 	// Flows counts the node's live flows of the access path.
 	Flows int
 	// Result sums it up, and Kinds are the kinds of the findings behind it.
@@ -77,8 +79,8 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 		l.add(n.Name, d, place)
 		return c
 	}
-	v := viewOf(w)
-	c.Kernel = v.shares
+	v := viewOf(m, w)
+	c.Kernel, c.Sidecar = v.shares, len(v.sidecar) > 0
 	drafts := judge(m, n, w, v, w.Expect)
 	for _, alt := range w.Expect.Alternatives {
 		if len(drafts) == 0 {
@@ -88,7 +90,9 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 			drafts, c.Expect = nil, alt
 		}
 	}
-	if len(v.unknown) > 0 {
+	drafts = append(drafts, checkEnds(m, w, v)...)
+	drafts = append(drafts, checkReplies(m, w)...)
+	if len(v.unknown) > 0 || unfollowed(w) {
 		c.Result = Unknown
 	}
 	for _, d := range drafts {

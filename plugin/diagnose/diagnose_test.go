@@ -1,6 +1,7 @@
 package diagnose_test
 
 import (
+	"fmt"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
@@ -53,12 +55,18 @@ func model(eps ...string) *intent.Model {
 
 // compare walks the ClusterIP from a pod of node n1 and returns the IDs of the findings.
 func compare(m *intent.Model, flows []wire.Flow, outs ...trace.Outcome) (diagnose.Report, []string) {
+	return compareChanged(m, flows, func(*survey.Walk) {}, outs...)
+}
+
+// compareChanged is compare of a walk that was changed before.
+func compareChanged(m *intent.Model, flows []wire.Flow, change func(*survey.Walk), outs ...trace.Outcome) (diagnose.Report, []string) {
 	t := trace.New(trace.Packet{Protocol: "tcp", Source: netip.MustParseAddrPort("10.244.1.99:40000"), Destination: netip.MustParseAddrPort(vip)})
 	t.Hops = []trace.Hop{{Hook: "prerouting", Table: "ip nat", Chain: "KUBE-SVC-X", Action: "dnat", Rule: &trace.Rule{Handle: 7, Text: "-A KUBE-SVC-X …"}}}
 	t.Outcomes = outs
 	n := &survey.Node{Node: intent.Node{Name: "n1"}, Flows: flows}
 	c := intent.Client{Kind: intent.FromPod, Node: "n1", Source: netip.MustParseAddr("10.244.1.99")}
 	n.Walks = []survey.Walk{{Path: m.Paths[0], Client: c, Destination: netip.MustParseAddrPort(vip), Trace: t, Expect: m.Expect(m.Paths[0], c, n.Node, intent.IPTables)}}
+	change(&n.Walks[0])
 	r := diagnose.Compare(m, []*survey.Node{n}, nil)
 	var ids []string
 	for _, f := range r.Findings {
@@ -110,6 +118,91 @@ func TestEachDifferenceIsItsFindingAndNoOther(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func deaf(why string) func(*trace.Outcome) {
+	return func(o *trace.Outcome) { o.Reason = why }
+}
+
+func TestEndsWhereNobodyListens(t *testing.T) {
+	tests := map[string]struct {
+		o    trace.Outcome
+		want string
+		says string
+	}{
+		"a socket takes it":    {out(trace.Delivered, "10.244.1.2:8080", 1, 1), "", ""},
+		"nobody listens":       {out(trace.Local, "10.244.1.2:8080", 1, 1, deaf("no socket listens on tcp port 8080")), "target-port-not-listening", "nobody listens on port 8080"},
+		"loopback only":        {out(trace.Local, "10.244.1.2:8080", 1, 1, deaf("a socket listens on 127.0.0.1:8080 only")), "listens-on-loopback-only", "on 127.0.0.1:8080 only"},
+		"IPv6 loopback only":   {out(trace.Local, "10.244.1.2:8080", 1, 1, deaf("a socket listens on [::1]:8080 only")), "listens-on-loopback-only", "[::1]:8080"},
+		"another address only": {out(trace.Local, "10.244.1.2:8080", 1, 1, deaf("a socket listens on 10.9.9.9:8080 only")), "target-port-not-listening", "on 10.9.9.9:8080 only"},
+		"sockets are not seen": {out(trace.Local, "10.244.1.2:8080", 1, 1), "", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, ids := compare(model("10.244.1.2:8080"), nil, tt.o)
+			if got := strings.Join(ids, " "); got != tt.want {
+				t.Fatalf("findings %q, want %q", got, tt.want)
+			}
+			if tt.want != "" && (!strings.Contains(r.Findings[0].Sentence, tt.says) || r.Findings[0].Severity != diagnose.Error || r.Overall() != diagnose.Differs) {
+				t.Errorf("%s: %s", r.Overall(), r.Findings[0].Sentence)
+			}
+		})
+	}
+}
+
+func TestRepliesAndStops(t *testing.T) {
+	tests := map[string]struct {
+		change func(*survey.Walk)
+		want   string
+		result diagnose.Result
+	}{
+		"symmetric":    {func(w *survey.Walk) { w.Replies = []journey.Reply{{Return: journey.Symmetric}} }, "", diagnose.OK},
+		"asymmetric":   {func(w *survey.Walk) { w.Replies = []journey.Reply{{Return: journey.Asymmetric}} }, "asymmetric-path", diagnose.OK},
+		"untranslated": {func(w *survey.Walk) { w.Replies = []journey.Reply{{Return: journey.Untranslated}} }, "reply-not-translated", diagnose.Differs},
+		"lost":         {func(w *survey.Walk) { w.Replies = []journey.Reply{{Return: journey.Lost}} }, "reply-dropped", diagnose.Differs},
+		"unclear":      {func(w *survey.Walk) { w.Replies = []journey.Reply{{Return: journey.Unclear}} }, "", diagnose.Unknown},
+		"untranslated, to a ClusterIP from outside": {func(w *survey.Walk) {
+			w.Client.Kind, w.Replies = intent.FromOutside, []journey.Reply{{Return: journey.Untranslated}}
+		}, "", diagnose.OK},
+		"a node could not be read": {func(w *survey.Walk) { w.Stops = []journey.Stop{{Node: "n2"}} }, "", diagnose.Unknown},
+		"a branch was left out":    {func(w *survey.Walk) { w.Stops = []journey.Stop{{Node: "n2", Bounded: true}} }, "", diagnose.OK},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r, ids := compareChanged(model("10.244.1.2:8080"), nil, tt.change, out(trace.Delivered, "10.244.1.2:8080", 1, 1))
+			if got := strings.Join(ids, " "); got != tt.want || r.Overall() != tt.result {
+				t.Errorf("%s, findings %q, want %s, %q", r.Overall(), got, tt.result, tt.want)
+			}
+		})
+	}
+}
+
+func TestFlowsAreGroupedByEndpointStateAndTranslation(t *testing.T) {
+	m := model("10.244.1.2:8080")
+	flow := func(state, to, from string, unreplied bool, seconds int) wire.Flow {
+		return wire.Flow{Protocol: "tcp", State: state, Source: netip.MustParseAddrPort("10.244.1.99:4000"), Destination: netip.MustParseAddrPort(vip),
+			ReplySource: netip.MustParseAddrPort(to), ReplyDestination: netip.MustParseAddrPort(from), Unreplied: unreplied, TimeoutSeconds: seconds}
+	}
+	nodes := []*survey.Node{
+		{Node: intent.Node{Name: "n1"}, Flows: []wire.Flow{
+			flow("ESTABLISHED", "10.244.1.2:8080", "10.244.1.99:4000", false, 10), flow("ESTABLISHED", "10.244.1.2:8080", "10.0.0.1:4000", false, 20),
+			flow("SYN_SENT", "10.244.9.9:8080", "10.244.1.99:4000", true, 30),
+		}},
+		{Node: intent.Node{Name: "n2"}, Flows: []wire.Flow{flow("ESTABLISHED", "10.244.1.2:8080", "10.244.1.99:4000", false, 40), flow("SYN_SENT", vip, "10.244.1.99:4000", true, 5)}},
+	}
+	var got []string
+	for _, g := range diagnose.FlowGroups(m, nodes) {
+		got = append(got, fmt.Sprint(g.Endpoint, " ", g.Current, " ", g.State, " ", g.Unreplied, " ", g.NAT(), " ", g.Count, " ", g.ExpiresSeconds, " ", g.Nodes))
+	}
+	want := []string{
+		"10.96.0.25:80 false SYN_SENT true none 1 5 [n2]",
+		"10.244.1.2:8080 true ESTABLISHED false dnat 2 40 [n1 n2]",
+		"10.244.1.2:8080 true ESTABLISHED false dnat+snat 1 20 [n1]",
+		"10.244.9.9:8080 false SYN_SENT true dnat 1 30 [n1]",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
 	}
 }
 

@@ -55,7 +55,7 @@ func checkEndpoints(m *intent.Model, w *survey.Walk, v view, e intent.Expectatio
 		return out
 	}
 	want := e.Endpoints()
-	if len(v.shares) > 0 && len(v.unknown) == 0 { // without any share, the plain outcomes say it all
+	if len(v.shares) > 0 && len(v.unknown) == 0 && len(v.sidecar) == 0 { // without any share, the plain outcomes say it all
 		for _, s := range e.Shares {
 			if v.share(s.Endpoint.Address) == nil {
 				out = append(out, draft{
@@ -68,7 +68,7 @@ func checkEndpoints(m *intent.Model, w *survey.Walk, v view, e intent.Expectatio
 			}
 		}
 	}
-	if len(out) == 0 && len(v.plain) == 0 && len(v.unknown) == 0 && len(v.shares) == len(want) {
+	if len(out) == 0 && len(v.plain) == 0 && len(v.sidecar) == 0 && len(v.unknown) == 0 && len(v.shares) == len(want) {
 		out = append(out, checkEven(w, v)...)
 	}
 	return out
@@ -91,7 +91,7 @@ func checkUnexpected(m *intent.Model, w *survey.Walk, v view, e intent.Expectati
 		if s.Probability != nil && s.Probability.Cmp(big.NewRat(1, 1)) != 0 {
 			share = Fraction(s.Probability) + " of "
 		}
-		d := draft{subject: s.Endpoint.String(), evidence: rulesTo(w, s.Endpoint)}
+		d := draft{subject: s.Endpoint.String(), evidence: rulesTo(m, w, s.Endpoint)}
 		if ep, ok := known(m, w.Path, s.Endpoint); ok {
 			d.kind = EndpointNotEligible
 			d.sentence = fmt.Sprintf("%sconnections go to endpoint %s, which is %s and should not be used there%s",
@@ -131,11 +131,11 @@ func checkEven(w *survey.Walk, v view) []draft {
 }
 
 // rulesTo are the last rules of the branches to one destination.
-func rulesTo(w *survey.Walk, to netip.AddrPort) []string {
+func rulesTo(m *intent.Model, w *survey.Walk, to netip.AddrPort) []string {
 	var out []string
 	for i := range w.Trace.Outcomes {
 		o := &w.Trace.Outcomes[i]
-		if o.Destination != to {
+		if EndpointOf(m, w, o) != to {
 			continue
 		}
 		for _, k := range o.Path {

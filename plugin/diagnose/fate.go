@@ -102,8 +102,8 @@ func checkPlain(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []
 	return out
 }
 
-// checkStopped reports connections that are translated rightly and then dropped or rejected on this node.
-func checkStopped(w *survey.Walk, v view) []draft {
+// checkStopped reports connections that are translated rightly and then dropped or rejected, on this node or another.
+func checkStopped(m *intent.Model, w *survey.Walk, v view) []draft {
 	var out []draft
 	for _, i := range v.translated {
 		o := &w.Trace.Outcomes[i]
@@ -111,10 +111,9 @@ func checkStopped(w *survey.Walk, v view) []draft {
 			continue
 		}
 		d := draft{
-			kind:    StoppedAfterTranslation,
-			subject: o.Destination.String(),
-			sentence: fmt.Sprintf("%s are translated to %s and then %s",
-				portion(o), o.Destination, o.Verdict),
+			kind:     StoppedAfterTranslation,
+			subject:  EndpointOf(m, w, o).String(),
+			sentence: fmt.Sprintf("%s are translated to %s and then %s%s", portion(o), EndpointOf(m, w, o), o.Verdict, elsewhere(w, o)),
 			evidence: endOf(w.Trace, o),
 		}
 		if len(o.Conditions) > 0 {
@@ -175,6 +174,14 @@ func checkUntouched(w *survey.Walk, v view, e intent.Expectation) []draft {
 		sentence: fmt.Sprintf("connections to %s are translated to %s, and the node should leave them alone%s", w.Destination, v.shares[0].Endpoint, because(e.Why)),
 		evidence: forks(w.Trace),
 	}}
+}
+
+// elsewhere names the node where an outcome ends, if it is not the client's.
+func elsewhere(w *survey.Walk, o *trace.Outcome) string {
+	if h := lastOf(w.Trace, o); h != nil && h.Node != "" && h.Node != w.Client.Node {
+		return " on " + h.Node
+	}
+	return ""
 }
 
 func by(o *trace.Outcome) string {

@@ -16,8 +16,8 @@ func judge(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Exp
 	case intent.Translated:
 		out = append(out, checkPlain(n, w, v, e)...)
 		out = append(out, checkEndpoints(m, w, v, e)...)
-		out = append(out, checkStopped(w, v)...)
-		out = append(out, checkMasquerade(w, v, e)...)
+		out = append(out, checkStopped(m, w, v)...)
+		out = append(out, checkMasquerade(m, w, v, e)...)
 	case intent.Rejected:
 		out = append(out, checkUnexpected(m, w, v, e)...)
 		out = append(out, checkRejected(w, v)...)

@@ -32,18 +32,18 @@ func masqueradeFamily() Family {
 
 // checkMasquerade compares the fate of the client's address with what the policy asks for. Packets that this node's own
 // stack takes never pass POSTROUTING, and the node's own packets have its address anyway.
-func checkMasquerade(w *survey.Walk, v view, e intent.Expectation) []draft {
+func checkMasquerade(m *intent.Model, w *survey.Walk, v view, e intent.Expectation) []draft {
 	if w.Client.Kind == intent.FromNode {
 		return nil
 	}
 	var out []draft
 	for _, i := range v.translated {
 		o := &w.Trace.Outcomes[i]
-		if o.Verdict != trace.Forwarded && o.Verdict != trace.Delivered {
+		if o.Verdict != trace.Forwarded && o.Verdict != trace.Delivered && !Deaf(o) || inOwnStack(w, o) {
 			continue
 		}
 		for _, s := range e.Shares {
-			if s.Endpoint.Address != o.Destination {
+			if s.Endpoint.Address != EndpointOf(m, w, o) {
 				continue
 			}
 			d := draft{subject: s.Endpoint.Address.String(), evidence: lastRule(w.Trace, o)}
@@ -63,4 +63,10 @@ func checkMasquerade(w *survey.Walk, v view, e intent.Expectation) []draft {
 		}
 	}
 	return out
+}
+
+// inOwnStack reports whether an outcome ends in the stack of the client's node itself.
+func inOwnStack(w *survey.Walk, o *trace.Outcome) bool {
+	h := lastOf(w.Trace, o)
+	return o.Verdict != trace.Forwarded && (h == nil || h.Node == w.Client.Node && h.Namespace == hostNamespace)
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
@@ -17,6 +19,9 @@ type KernelShare struct {
 	Masqueraded bool
 	// Stopped is true when every branch to it ends in a drop or a reject.
 	Stopped bool
+	// Listening is true when a socket takes the packet on some branch to it, and Deaf when none does on some branch.
+	Listening bool
+	Deaf      bool
 }
 
 // view sorts the outcomes of a walk by what they mean.
@@ -26,16 +31,22 @@ type view struct {
 	// translated and plain are indexes of outcomes: with another destination than the packet had, and with the same.
 	translated []int
 	plain      []int
+	// sidecar are those that the client's own pod redirects to a proxy in it, before any node sees the packet.
+	sidecar []int
 	// unknown are the outcomes that the engine could not determine.
 	unknown []int
 }
 
-func viewOf(w *survey.Walk) view {
+func viewOf(m *intent.Model, w *survey.Walk) view {
 	var v view
 	at := map[netip.AddrPort]int{}
 	for i := range w.Trace.Outcomes {
 		o := &w.Trace.Outcomes[i]
-		dst := netip.AddrPortFrom(o.Destination.Addr().Unmap(), o.Destination.Port())
+		if journey.TakenBySidecar(w.Client, w.Trace, o) {
+			v.sidecar = append(v.sidecar, i)
+			continue
+		}
+		dst := EndpointOf(m, w, o)
 		if o.Verdict == trace.Undetermined {
 			v.unknown = append(v.unknown, i)
 		}
@@ -59,6 +70,7 @@ func viewOf(w *survey.Walk) view {
 			s.Probability = new(big.Rat).Add(s.Probability, o.Probability.Rat())
 		}
 		s.Masqueraded = s.Masqueraded || o.Masqueraded
+		s.Listening, s.Deaf = s.Listening || o.Verdict == trace.Delivered, s.Deaf || Deaf(o)
 		s.Stopped = s.Stopped && (o.Verdict == trace.Dropped || o.Verdict == trace.Rejected)
 	}
 	return v

@@ -5,10 +5,13 @@ import (
 	"slices"
 )
 
-// Skipped is a node that ought to be traced but cannot be.
+// Skipped is a node that ought to be traced but cannot be, or a client that no packet can start from.
 type Skipped struct {
+	// Node is the node, or the client's, as far as it has one.
 	Node string
-	Why  string
+	// Client is the client as the user named it; empty when the node itself cannot be traced.
+	Client string
+	Why    string
 }
 
 // ChooseNodes picks the nodes to trace: those that run a usable endpoint, and one that runs none, where only a client

@@ -28,9 +28,11 @@ type Client struct {
 	Node string
 	// Source is the client's address; the zero address for FromNode, where the node chooses.
 	Source netip.Addr
-	// PodNamespace and Pod name the pod whose address Source is.
+	// PodNamespace and Pod name the pod whose address Source is; for FromNode, a pod in the node's own network. Container is
+	// set when the user named one.
 	PodNamespace string
 	Pod          string
+	Container    string
 	// Invented is true when Source is a free address out of the node's pod range, because no pod runs there.
 	Invented bool
 }
@@ -38,6 +40,8 @@ type Client struct {
 // String names the client in the answer: "pod shop/client on node1", "node1 itself", "outside (192.0.2.1) via node1".
 func (c Client) String() string {
 	switch {
+	case c.Kind == FromNode && c.Pod != "":
+		return fmt.Sprintf("pod %s/%s in the network of %s", c.PodNamespace, c.Pod, c.Node)
 	case c.Kind == FromNode:
 		return c.Node + " itself"
 	case c.Kind == FromOutside:
@@ -69,6 +73,24 @@ func (m *Model) Clients(n Node, family Family, pods []corev1.Pod, outside netip.
 	}
 	if outside.IsValid() && FamilyOf(outside) == family {
 		out = append(out, Client{Kind: FromOutside, Node: n.Name, Source: outside})
+	}
+	return out
+}
+
+// PodClients are the clients that a running pod is, one for each IP family. A pod in its node's network is a process of the
+// node, which chooses the address itself.
+func PodClients(p *corev1.Pod, container string) []Client {
+	c := Client{Kind: FromPod, Node: p.Spec.NodeName, PodNamespace: p.Namespace, Pod: p.Name, Container: container}
+	if p.Spec.HostNetwork {
+		c.Kind = FromNode
+		return []Client{c}
+	}
+	var out []Client
+	for _, ip := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			c.Source = a.Unmap()
+			out = append(out, c)
+		}
 	}
 	return out
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,8 +38,11 @@ type Fleet struct {
 	watchErr    error
 	watchFailed chan struct{}
 
-	mu     sync.Mutex // guards stdin and exists of the agents
-	agents map[string]*Agent
+	begin time.Time
+
+	mu      sync.Mutex // guards agents, their stdin and exists, and closing
+	agents  map[string]*Agent
+	closing bool
 }
 
 // Agent is one pod on one node, and the conversation with it.
@@ -62,29 +67,52 @@ const createDeadline = 15 * time.Second
 // Start asks for one agent pod on each node, all at once, and returns without waiting. ctx ends the waiting, not the
 // clean-up.
 func Start(ctx context.Context, client kubernetes.Interface, attacher Attacher, o Options, nodes []string) *Fleet {
-	f := &Fleet{client: client, attacher: attacher, options: o, run: rand.String(6), watchFailed: make(chan struct{}), agents: map[string]*Agent{}}
+	f := &Fleet{client: client, attacher: attacher, options: o, run: rand.String(6), begin: time.Now(), watchFailed: make(chan struct{}), agents: map[string]*Agent{}}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	f.streams, f.cutStreams = context.WithCancel(context.WithoutCancel(ctx))
-	begin := time.Now()
+	f.Add(nodes...)
+	f.wg.Go(func() { f.watch() })
+	return f
+}
+
+// Add asks for an agent on further nodes and returns without waiting. A node that has one keeps it; once the fleet is
+// closed nothing is started.
+func (f *Fleet) Add(nodes ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, n := range nodes {
-		f.agents[n] = &Agent{
+		if f.closing || f.agents[n] != nil {
+			continue
+		}
+		a := &Agent{
 			Node: n, Pod: podName(f.run, n),
 			ready: make(chan struct{}), created: make(chan struct{}), seen: make(chan *corev1.Pod, 1),
 		}
-	}
-	f.wg.Go(func() { f.watch() })
-	for _, a := range f.agents {
+		f.agents[n] = a
 		f.wg.Go(func() {
 			defer close(a.ready)
-			a.failure = f.bringUp(a, begin)
+			a.failure = f.bringUp(a)
 		})
 	}
-	return f
+}
+
+// byPod finds the agent that has a pod; nil when none has it.
+func (f *Fleet) byPod(name string) *Agent {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.agents {
+		if a.Pod == name {
+			return a
+		}
+	}
+	return nil
 }
 
 // Agent waits until the node's agent can be asked, or fails with a *Failure.
 func (f *Fleet) Agent(ctx context.Context, node string) (*Agent, error) {
+	f.mu.Lock()
 	a := f.agents[node]
+	f.mu.Unlock()
 	if a == nil {
 		return nil, fmt.Errorf("no agent was started on node %s", node)
 	}
@@ -100,13 +128,13 @@ func (f *Fleet) Agent(ctx context.Context, node string) (*Agent, error) {
 }
 
 // bringUp creates the pod, waits until it runs and attaches.
-func (f *Fleet) bringUp(a *Agent, begin time.Time) error {
+func (f *Fleet) bringUp(a *Agent) error {
 	err := f.create(a)
 	close(a.created)
 	if err != nil {
 		return err
 	}
-	a.Created = time.Since(begin)
+	a.Created = time.Since(f.begin)
 	ctx, cancel := context.WithTimeout(f.ctx, f.options.Timeout)
 	defer cancel()
 	var last *corev1.Pod
@@ -132,9 +160,9 @@ func (f *Fleet) bringUp(a *Agent, begin time.Time) error {
 			return f.tooLate(a, last)
 		}
 	}
-	a.Running = time.Since(begin)
+	a.Running = time.Since(f.begin)
 	f.attach(a)
-	a.Attached = time.Since(begin)
+	a.Attached = time.Since(f.begin)
 	return nil
 }
 
@@ -216,7 +244,9 @@ const goodbye = 500 * time.Millisecond
 // context of Start. The error names the pods that may be left.
 func (f *Fleet) Close() error {
 	f.mu.Lock()
-	for _, a := range f.agents {
+	f.closing = true
+	agents := slices.Collect(maps.Values(f.agents))
+	for _, a := range agents {
 		if a.stdin != nil {
 			_ = a.stdin.Close()
 		}
@@ -231,7 +261,7 @@ func (f *Fleet) Close() error {
 		left []string
 		errs []error
 	)
-	for _, a := range f.agents {
+	for _, a := range agents {
 		wg.Go(func() {
 			select {
 			case <-a.created:

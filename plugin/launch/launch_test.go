@@ -56,6 +56,34 @@ func TestEveryAgentAnswersAndNoPodIsLeft(t *testing.T) {
 	}
 }
 
+func TestAgentIsAddedLaterOnceAndNotAfterTheEnd(t *testing.T) {
+	c := launchtest.NewCluster()
+	for _, n := range []string{"node1", "node2", "node3"} {
+		c.Agents[n] = &launchtest.Agent{Kernel: "of " + n}
+	}
+	f := launch.Start(t.Context(), c.Client, c, options(), []string{"node1"})
+	if _, err := f.Agent(t.Context(), "node2"); err == nil {
+		t.Error("an agent that nobody asked for")
+	}
+	f.Add("node2", "node1", "node2")
+	for _, n := range []string{"node1", "node2"} {
+		a, err := f.Agent(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Ask(t.Context(), wire.Request{Describe: &wire.DescribeRequest{}}); err != nil || a.Hello().Kernel != "of "+n {
+			t.Errorf("%s: %v", n, err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.Add("node3")
+	if n := len(c.Created()); n != 2 || len(c.Left()) != 0 {
+		t.Errorf("%d pods were created, left %v", n, c.Left())
+	}
+}
+
 func TestPodIsPinnedToleratesEverythingAndDropsAllOtherCapabilities(t *testing.T) {
 	c := launchtest.NewCluster()
 	c.Agents["node1"] = &launchtest.Agent{}

@@ -123,7 +123,8 @@ func securityContext(p Profile) *corev1.SecurityContext {
 	}
 	out.Capabilities = &corev1.Capabilities{
 		Drop: []corev1.Capability{"ALL"},
-		Add:  []corev1.Capability{"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN"},
+		// DAC_READ_SEARCH: which process of another user holds a socket stands in /proc/PID/fd, which only that user may list.
+		Add: []corev1.Capability{"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN", "DAC_READ_SEARCH"},
 	}
 	return out
 }

@@ -12,10 +12,6 @@ import (
 // watch follows the pods of the run with one watch and hands each agent its news. A watch without a resource version
 // begins with what exists, so it may be opened before, during or after the pods are created, and again after it broke.
 func (f *Fleet) watch() {
-	byPod := map[string]*Agent{}
-	for _, a := range f.agents {
-		byPod[a.Pod] = a
-	}
 	for failed := 0; f.ctx.Err() == nil; {
 		w, err := f.client.CoreV1().Pods(f.options.Namespace).Watch(f.ctx, metav1.ListOptions{LabelSelector: RunLabel + "=" + f.run})
 		if err != nil {
@@ -31,13 +27,13 @@ func (f *Fleet) watch() {
 			continue
 		}
 		failed = 0
-		f.follow(w, byPod)
+		f.follow(w)
 		w.Stop()
 	}
 }
 
 // follow passes the events of one watch on until it ends.
-func (f *Fleet) follow(w watch.Interface, byPod map[string]*Agent) {
+func (f *Fleet) follow(w watch.Interface) {
 	for {
 		select {
 		case <-f.ctx.Done():
@@ -47,10 +43,13 @@ func (f *Fleet) follow(w watch.Interface, byPod map[string]*Agent) {
 				return
 			}
 			p, isPod := e.Object.(*corev1.Pod)
-			if !isPod || byPod[p.Name] == nil {
+			if !isPod {
 				continue
 			}
-			a := byPod[p.Name]
+			a := f.byPod(p.Name)
+			if a == nil {
+				continue
+			}
 			if e.Type == watch.Deleted {
 				p = nil
 			}

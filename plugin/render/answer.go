@@ -15,6 +15,8 @@ type Answer struct {
 	Model  *intent.Model
 	Nodes  []*survey.Node
 	Report diagnose.Report
+	// Probes are the real connections of --probe; nil without it.
+	Probes []survey.Probe
 	// Skipped are nodes that ought to have been traced and could not be.
 	Skipped []intent.Skipped
 	// Unread says what could not be read of the API and would only have explained more.

@@ -12,7 +12,7 @@ import (
 func WriteAssertions(w io.Writer, a *Answer, colour bool) error {
 	p := &page{wide: true, colour: colour}
 	for _, path := range a.Model.Paths {
-		groups := groupsOf(&a.Report, path)
+		groups := groupsOf(a.Model, &a.Report, path)
 		word, s, walks := "ok", green, 0
 		var why []string
 		for _, g := range groups {

@@ -14,7 +14,7 @@ import (
 func (p *page) compare(a *Answer) error {
 	var rows [][]string
 	for i, path := range a.Model.Paths {
-		for k, g := range groupsOf(&a.Report, path) {
+		for k, g := range groupsOf(a.Model, &a.Report, path) {
 			c := g.members[0]
 			number, flows := fmt.Sprint(i+1), flowsText(a, path)
 			if k > 0 {
@@ -58,6 +58,9 @@ func wantText(c *diagnose.Comparison) string {
 func kernelText(c *diagnose.Comparison) string {
 	if c.Walk.Trace == nil {
 		return "?"
+	}
+	if len(c.Kernel) == 0 && c.Sidecar {
+		return "sidecar"
 	}
 	if len(c.Kernel) == 0 {
 		for i := range c.Walk.Trace.Outcomes {

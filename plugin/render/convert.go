@@ -19,6 +19,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		Nodes:       []Node{},
 		AccessPaths: []AccessPath{},
 		Walks:       []Walk{},
+		FlowGroups:  []FlowGroup{},
 		Findings:    []Finding{},
 		NotTraced:   []NotTraced{},
 		NotRead:     append([]string{}, a.Unread...),
@@ -49,14 +50,21 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	for i := range a.Report.Comparisons {
 		out.Walks = append(out.Walks, walkOf(a.Model, &a.Report.Comparisons[i]))
 	}
+	for _, g := range diagnose.FlowGroups(a.Model, a.Nodes) {
+		out.FlowGroups = append(out.FlowGroups, FlowGroup{
+			AccessPath: pathIndex(a.Model, g.Path), Endpoint: g.Endpoint, Current: g.Current, State: g.State, Unreplied: g.Unreplied,
+			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Nodes: g.Nodes,
+		})
+	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
 	}
 	if f := a.Report.Lead(); f != nil {
 		out.Headline = onNodes(f) + f.Sentence
 	}
+	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
-		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Reason: s.Why})
+		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Client: s.Client, Reason: s.Why})
 	}
 	return out
 }
@@ -80,11 +88,17 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 	w := c.Walk
 	out := Walk{
 		AccessPath: pathIndex(m, w.Path), Node: c.Node,
-		Client:      Client{Kind: string(w.Client.Kind), Address: w.Client.Source, Invented: w.Client.Invented},
+		Client:      Client{Kind: string(w.Client.Kind), Address: w.Client.Source, Invented: w.Client.Invented, Container: w.Client.Container},
 		Destination: w.Destination,
 		Expected:    Expected{Fate: string(c.Expect.Fate), Endpoints: []ExpectedEndpoint{}, Why: c.Expect.Why},
 		Kernel:      []KernelShare{}, Flows: c.Flows, Result: string(c.Result), Findings: []string{},
-		Trace: w.Trace, Error: w.Error,
+		Sidecar: c.Sidecar, Trace: w.Trace, Stops: []Stop{}, Replies: []Reply{}, Error: w.Error,
+	}
+	for _, s := range w.Stops {
+		out.Stops = append(out.Stops, Stop{Outcome: s.Outcome, Node: s.Node, Reason: s.Why, Bounded: s.Bounded})
+	}
+	for _, r := range w.Replies {
+		out.Replies = append(out.Replies, Reply{Outcome: r.Outcome, Same: r.Same, Return: string(r.Return), Reason: r.Why, UndoneOn: r.Undone, Trace: r.Trace})
 	}
 	if w.Client.Pod != "" {
 		out.Client.Pod = w.Client.PodNamespace + "/" + w.Client.Pod
@@ -96,6 +110,9 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 		k := KernelShare{Address: s.Endpoint, Masqueraded: s.Masqueraded, Stopped: s.Stopped}
 		if s.Probability != nil {
 			k.Probability = trace.ProbabilityOf(s.Probability)
+		}
+		if s.Listening != s.Deaf {
+			k.Listening = &s.Listening
 		}
 		out.Kernel = append(out.Kernel, k)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 )
 
 // group is comparisons of one access path whose packets meet the same end: shown once, with everybody it holds for.
@@ -23,14 +24,14 @@ type group struct {
 }
 
 // groupsOf sorts the comparisons of one access path into groups, in the order they occur.
-func groupsOf(r *diagnose.Report, path intent.AccessPath) []group {
+func groupsOf(m *intent.Model, r *diagnose.Report, path intent.AccessPath) []group {
 	var out []group
 	for i := range r.Comparisons {
 		c := &r.Comparisons[i]
 		if c.Walk.Path != path {
 			continue
 		}
-		end, sources := endOf(c), sourcesOf(c)
+		end, sources := endOf(m, c), sourcesOf(c)
 		k := slices.IndexFunc(out, func(g group) bool { return g.end == end && agree(g.sources, sources) })
 		if k < 0 {
 			k = len(out)
@@ -69,7 +70,7 @@ func agree(a, b map[netip.AddrPort]bool) bool {
 
 // endOf is a text that two comparisons share when their packets meet the same end. By which interface a packet leaves,
 // and whether an endpoint is on this node or another, is no difference.
-func endOf(c *diagnose.Comparison) string {
+func endOf(m *intent.Model, c *diagnose.Comparison) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s|", c.Result, c.Expect.Fate, intentAddresses(c.Expect))
 	for _, k := range c.Kinds {
@@ -84,13 +85,24 @@ func endOf(c *diagnose.Comparison) string {
 	ends := make([]string, 0, len(c.Walk.Trace.Outcomes))
 	for i := range c.Walk.Trace.Outcomes {
 		o := &c.Walk.Trace.Outcomes[i]
-		to := o.Destination.String()
+		to := diagnose.EndpointOf(m, c.Walk, o).String()
 		if o.Destination == c.Walk.Destination {
 			to = "as sent" // a nodePort has another address on each node
 		}
 		ends = append(ends, fmt.Sprintf("%s %s %s %s %v %v", classOf(o), probabilityText(o), to, o.RejectWith, o.Conditions, o.Unknown))
 	}
 	slices.Sort(ends)
+	for i := range c.Walk.Replies {
+		if r := &c.Walk.Replies[i]; r.Return != journey.Symmetric {
+			fmt.Fprintf(&b, "|reply %s", replyKey(r))
+		}
+	}
+	for _, s := range c.Walk.Stops {
+		fmt.Fprintf(&b, "|stop %s", s.Node)
+	}
+	if c.Sidecar {
+		b.WriteString("|sidecar")
+	}
 	b.WriteString("|" + strings.Join(ends, "|"))
 	return b.String()
 }
@@ -104,8 +116,10 @@ func intentAddresses(e intent.Expectation) string {
 
 // classOf is how an outcome ends, with all ways to reach an endpoint counted as one.
 func classOf(o *trace.Outcome) string {
-	switch o.Verdict {
-	case trace.Delivered, trace.Forwarded, trace.Local:
+	switch {
+	case diagnose.Deaf(o):
+		return "refused"
+	case o.Verdict == trace.Delivered, o.Verdict == trace.Forwarded, o.Verdict == trace.Local:
 		return "reaches"
 	default:
 		return string(o.Verdict)
@@ -156,6 +170,7 @@ func (g group) clients() string {
 	var (
 		pods, plainNodes, outside []string
 		podAt                     []*diagnose.Comparison
+		hostPods                  []string
 		from                      string
 	)
 	for _, c := range g.members {
@@ -163,6 +178,10 @@ func (g group) clients() string {
 		case intent.FromPod:
 			pods, podAt = append(pods, c.Node), append(podAt, c)
 		case intent.FromNode:
+			if c.Walk.Client.Pod != "" {
+				hostPods = append(hostPods, c.Walk.Client.String())
+				continue
+			}
 			plainNodes = append(plainNodes, c.Node)
 		default:
 			outside, from = append(outside, c.Node), c.Walk.Client.Source.String()
@@ -176,6 +195,7 @@ func (g group) clients() string {
 	default:
 		parts = append(parts, fmt.Sprintf("pods on %s (as %s)", list(pods), podText(podAt[0].Walk.Client)))
 	}
+	parts = append(parts, hostPods...)
 	if len(plainNodes) == 1 {
 		parts = append(parts, plainNodes[0]+" itself")
 	} else if len(plainNodes) > 1 {

@@ -22,7 +22,11 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 		return err
 	}
 	p.paths(a)
+	p.probes(a)
 	if err := p.compare(a); err != nil {
+		return err
+	}
+	if err := p.flows(a); err != nil {
 		return err
 	}
 	p.findings(a)

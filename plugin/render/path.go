@@ -2,7 +2,6 @@ package render
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +18,7 @@ const most = 12
 // paths writes each access path once, with the walks of its groups.
 func (p *page) paths(a *Answer) {
 	for i, path := range a.Model.Paths {
-		groups := groupsOf(&a.Report, path)
+		groups := groupsOf(a.Model, &a.Report, path)
 		if len(groups) == 0 {
 			continue
 		}
@@ -78,6 +77,7 @@ func (p *page) group(a *Answer, g group) {
 		p.fork(t, len(shared))
 	}
 	p.branches(a, c, len(shared))
+	p.replies(a, c)
 }
 
 // prefix is the hops that the paths of all outcomes begin with.
@@ -99,7 +99,10 @@ func prefix(t *trace.Trace) []int {
 // hops writes steps: hook, table and chain, and what the step does. A hook or table that is that of the line above is left
 // out. Of a single branch that ends well, the steps after the translation are only shown with -o wide.
 func (p *page) hops(t *trace.Trace, path []int) {
-	hook, table, done := "", "", false
+	hook, table, place, done := "", "", "", false
+	manyPlaces := slices.ContainsFunc(path, func(i int) bool {
+		return i >= 0 && i < len(t.Hops) && placeText(&t.Hops[i]) != placeText(&t.Hops[path[0]])
+	})
 	endsWell := len(t.Outcomes) == 1 && classOf(&t.Outcomes[0]) == "reaches"
 	for _, i := range path {
 		if i < 0 || i >= len(t.Hops) {
@@ -108,6 +111,12 @@ func (p *page) hops(t *trace.Trace, path []int) {
 		h := &t.Hops[i]
 		if !p.wide && (routine(h) || done) {
 			continue
+		}
+		if at := placeText(h); at != place {
+			if manyPlaces {
+				p.line(faint, "    "+at)
+			}
+			hook, table, place = "", "", at
 		}
 		done = endsWell && strings.HasPrefix(h.Action, "dnat")
 		showHook, showTable := h.Hook, h.Table
@@ -145,7 +154,11 @@ func (p *page) hop(h *trace.Hop, hook, table, indent string) {
 		}
 		where = short(where, chainWidth)
 	}
-	p.line(plain, fmt.Sprintf("%s%-11s %-*s %s", indent, hook, chainWidth, where, p.stepText(h)))
+	if where == "" && hook != "" { // no table: the step itself may be long
+		p.line(plain, fmt.Sprintf("%s%-11s %s", indent, hook, p.stepText(h)))
+	} else {
+		p.line(plain, fmt.Sprintf("%s%-11s %-*s %s", indent, hook, chainWidth, where, p.stepText(h)))
+	}
 	if p.wide && h.Rule != nil {
 		p.line(faint, fmt.Sprintf("%s%-11s %s", indent, "", ruleText(h.Rule)))
 	}
@@ -203,7 +216,8 @@ func ruleText(r *trace.Rule) string {
 	return fmt.Sprintf("#%d  %s%s", r.Handle, r.Text, counters)
 }
 
-// branches writes the outcomes as the leaves of a tree, each with its probability.
+// branches writes the outcomes as the leaves of a tree, each with its probability. What does not fit on a line goes on
+// the next.
 func (p *page) branches(a *Answer, c *diagnose.Comparison, shared int) {
 	outs := c.Walk.Trace.Outcomes
 	limit := len(outs)
@@ -215,23 +229,24 @@ func (p *page) branches(a *Answer, c *diagnose.Comparison, shared int) {
 		width = max(width, utf8.RuneCountInString(probabilityText(&outs[i])))
 	}
 	for i := range outs[:limit] {
-		tee := "├"
+		tee, bar := "├", "│"
 		if i == len(outs)-1 {
-			tee = "└"
+			tee, bar = "└", " "
 		}
 		o := &outs[i]
-		text, s := endText(a.Model, c, o, p.wide)
-		p.line(s, fmt.Sprintf("    %s %-*s  %s", tee, width, probabilityText(o), text))
+		e := endOfBranch(a.Model, c, i, p.wide)
+		text := fmt.Sprintf("    %s %-*s  %s", tee, width, probabilityText(o), strings.TrimSpace(e.to+"  "+e.what))
+		if e.to != "" && !p.wide && utf8.RuneCountInString(text) > columns {
+			p.line(plain, fmt.Sprintf("    %s %-*s  %s", tee, width, probabilityText(o), e.to))
+			p.paragraph(e.style, fmt.Sprintf("    %s %-*s    ", bar, width, ""), e.what)
+		} else {
+			p.line(e.style, text)
+		}
 		for _, cond := range o.Conditions {
 			p.line(faint, "        if "+cond)
 		}
 		if p.wide && len(o.Path) > shared {
-			for _, k := range o.Path[shared:] {
-				if k >= 0 && k < len(c.Walk.Trace.Hops) {
-					h := &c.Walk.Trace.Hops[k]
-					p.hop(h, h.Hook, h.Table, "      ")
-				}
-			}
+			p.branchSteps(c.Walk.Trace, o.Path, shared)
 		}
 	}
 	if limit < len(outs) {
@@ -239,97 +254,31 @@ func (p *page) branches(a *Answer, c *diagnose.Comparison, shared int) {
 	}
 }
 
-// endText says where a branch ends.
-func endText(m *intent.Model, c *diagnose.Comparison, o *trace.Outcome, wide bool) (string, style) {
-	to := destinationText(m, c, o)
-	switch o.Verdict {
-	case trace.Undetermined:
-		what := o.Reason
-		if len(o.Unknown) > 0 {
-			what = o.Unknown[0].What + atWhere(o.Unknown[0].Where)
-		}
-		return "could not tell: " + what, yellow
-	case trace.Rejected:
-		return strings.TrimSpace(fmt.Sprintf("%srejected with %s  %s", to, o.RejectWith, o.Reason)), wanted(c, intent.Rejected)
-	case trace.Dropped:
-		return strings.TrimSpace(to + "dropped  " + o.Reason), wanted(c, intent.Dropped)
+// branchSteps writes the steps of a branch behind those that all share.
+func (p *page) branchSteps(t *trace.Trace, path []int, shared int) {
+	place := ""
+	if shared > 0 && path[shared-1] >= 0 && path[shared-1] < len(t.Hops) {
+		place = placeText(&t.Hops[path[shared-1]])
 	}
-	end := "reached"
-	switch {
-	case o.Verdict == trace.Forwarded && o.Out != "":
-		end = "by " + o.Out
-	case o.Verdict == trace.Forwarded:
-		end = "forwarded"
-	case o.Verdict == trace.Local:
-		end = "this node's own stack"
-	case o.Verdict == trace.Delivered:
-		end = "delivered"
-	}
-	if to == "" {
-		return "not translated, " + end, wanted(c, intent.Untouched)
-	}
-	source := ""
-	if o.Masqueraded && (wide || c.Walk.Client.Kind != intent.FromNode) {
-		source = ", masq"
-		if c.Walk.Client.Source == dstAddr(o) {
-			source = ", hairpin"
-		}
-		if a := o.Source.Addr(); wide && a.IsValid() {
-			source += " as " + a.String()
-		}
-	}
-	return to + end + source, plain
-}
-
-func dstAddr(o *trace.Outcome) netip.Addr { return o.Destination.Addr().Unmap() }
-
-// wanted colours an end red unless it is the one that ought to be.
-func wanted(c *diagnose.Comparison, f intent.Fate) style {
-	if c.Expect.Fate == f {
-		return plain
-	}
-	return red
-}
-
-// destinationText is the endpoint of a branch with its pod and node, followed by two blanks; empty when the destination
-// was not translated.
-func destinationText(m *intent.Model, c *diagnose.Comparison, o *trace.Outcome) string {
-	dst := netip.AddrPortFrom(o.Destination.Addr().Unmap(), o.Destination.Port())
-	if dst == c.Walk.Destination || !dst.IsValid() {
-		return ""
-	}
-	for _, e := range m.Ports[c.Walk.Path.PortIndex].Endpoints {
-		if e.Address != dst {
+	for _, k := range path[shared:] {
+		if k < 0 || k >= len(t.Hops) {
 			continue
 		}
-		name := e.Pod
-		if name == "" {
-			name = e.State()
+		h := &t.Hops[k]
+		if at := placeText(h); at != place {
+			p.line(faint, "      "+at)
+			place = at
 		}
-		return fmt.Sprintf("%s  %s on %s  ", dst, short(podTail(name), 24), orDash(e.Node))
+		p.hop(h, h.Hook, h.Table, "      ")
 	}
-	return fmt.Sprintf("%s  no endpoint of the Service  ", dst)
 }
 
-// podTail keeps a long pod name's end, which tells replicas apart.
-func podTail(name string) string {
-	r := []rune(name)
-	if len(r) <= 22 {
-		return name
+// placeText says where a step is taken: a node, or a pod's namespace on it.
+func placeText(h *trace.Hop) string {
+	switch {
+	case h.Namespace == "" || h.Namespace == "host":
+		return "on " + orDash(h.Node)
+	default:
+		return "on " + orDash(h.Node) + " in " + h.Namespace
 	}
-	return "…" + string(r[len(r)-21:])
-}
-
-func atWhere(where string) string {
-	if where == "" {
-		return ""
-	}
-	return " at " + where
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -23,10 +23,13 @@ type ServiceTrace struct {
 	Nodes       []Node       `json:"nodes"`
 	AccessPaths []AccessPath `json:"accessPaths"`
 	Walks       []Walk       `json:"walks"`
+	FlowGroups  []FlowGroup  `json:"flowGroups"`
 	Findings    []Finding    `json:"findings"`
 	NotTraced   []NotTraced  `json:"notTraced"`
 	// NotRead says what could not be read of the API and would only have explained more.
 	NotRead []string `json:"notRead"`
+	// Probes are real connections; absent without --probe.
+	Probes []Probe `json:"probes,omitempty"`
 }
 
 // Service is what the API says about the Service.
@@ -111,9 +114,57 @@ type Walk struct {
 	// Result is ok, differs or unknown.
 	Result string `json:"result"`
 	// Findings are the IDs of the findings that concern this walk.
-	Findings []string     `json:"findings"`
+	Findings []string `json:"findings"`
+	// Sidecar is true when the client's own pod redirects the packet to a proxy in it.
+	Sidecar bool `json:"sidecar,omitempty"`
+	// Trace is the packet's way over all the nodes that it passes.
+	Trace *trace.Trace `json:"trace,omitempty"`
+	// Stops are outcomes of the trace that go on to a node that was not asked.
+	Stops []Stop `json:"stops"`
+	// Replies are the answers that were walked back to the client.
+	Replies []Reply     `json:"replies"`
+	Error   *wire.Error `json:"error,omitempty"`
+}
+
+// Stop says why the walk of a branch ends at the border of a node.
+type Stop struct {
+	// Outcome is an index into the outcomes of the walk's trace.
+	Outcome int    `json:"outcome"`
+	Node    string `json:"node"`
+	Reason  string `json:"reason"`
+	// Bounded is true when the branch was left out to keep the trace small; else the node could not be read.
+	Bounded bool `json:"bounded,omitempty"`
+}
+
+// Reply is an answer on its way back to the client.
+type Reply struct {
+	// Outcome is an index into the outcomes of the walk's trace: the end that answers. Same are further ones that this reply
+	// stands for.
+	Outcome int   `json:"outcome"`
+	Same    []int `json:"same,omitempty"`
+	// Return is symmetric, asymmetric, untranslated, lost or unclear; Reason says why it is not symmetric.
+	Return string `json:"return"`
+	Reason string `json:"reason,omitempty"`
+	// UndoneOn are the nodes whose connection tracking translates the answer back.
+	UndoneOn []string     `json:"undoneOn,omitempty"`
 	Trace    *trace.Trace `json:"trace,omitempty"`
-	Error    *wire.Error  `json:"error,omitempty"`
+}
+
+// FlowGroup is the live flows of an access path that go to one endpoint and are alike.
+type FlowGroup struct {
+	// AccessPath is an index into accessPaths.
+	AccessPath int            `json:"accessPath"`
+	Endpoint   netip.AddrPort `json:"endpoint"`
+	// Current is true when it is an endpoint of the Service today.
+	Current   bool   `json:"current"`
+	State     string `json:"state,omitempty"`
+	Unreplied bool   `json:"unreplied"`
+	// NAT is dnat, snat, dnat+snat or none.
+	NAT   string `json:"nat"`
+	Count int    `json:"count"`
+	// ExpiresSeconds is the longest time until one of them expires.
+	ExpiresSeconds int      `json:"expiresSeconds"`
+	Nodes          []string `json:"nodes"`
 }
 
 // Client is where a walk starts.
@@ -122,6 +173,8 @@ type Client struct {
 	Kind    string     `json:"kind"`
 	Address netip.Addr `json:"address,omitzero"`
 	Pod     string     `json:"pod,omitempty"`
+	// Container is the container that --from named.
+	Container string `json:"container,omitempty"`
 	// Invented is true when no pod runs on the node and a free address of its pod range stands for one.
 	Invented bool `json:"invented,omitempty"`
 }
@@ -149,6 +202,8 @@ type KernelShare struct {
 	Masqueraded bool               `json:"masqueraded"`
 	// Stopped is true when the packets are dropped or rejected after the translation.
 	Stopped bool `json:"stopped,omitempty"`
+	// Listening is true when a socket takes the packets, false when none does, absent when that was not seen.
+	Listening *bool `json:"listening,omitempty"`
 }
 
 // Finding is a named difference or fault.
@@ -173,8 +228,10 @@ type Place struct {
 	Client string `json:"client,omitempty"`
 }
 
-// NotTraced is a node that ought to have been traced.
+// NotTraced is a node that ought to have been traced, or a client that no packet can start from.
 type NotTraced struct {
-	Node   string `json:"node"`
+	Node string `json:"node"`
+	// Client is the value of --from; absent when the node itself cannot be traced.
+	Client string `json:"client,omitempty"`
 	Reason string `json:"reason"`
 }

@@ -6,30 +6,37 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 )
 
-// plan lists the walks of a node: each access path from each kind of client, with what ought to happen.
-func plan(m *intent.Model, n *Node, pods []corev1.Pod, outside map[intent.Family]netip.Addr) []Walk {
+// plan lists the walks of a node: each access path from each of the clients that start there, with what ought to happen.
+func plan(m *intent.Model, n *Node, clients []intent.Client) []Walk {
 	var out []Walk
-	clients := map[intent.Family][]intent.Client{}
 	for _, p := range m.Paths {
 		dst, ok := p.Destination(n.Node)
 		if !ok {
 			continue
 		}
-		if _, done := clients[p.Family]; !done {
-			clients[p.Family] = m.Clients(n.Node, p.Family, pods, outside[p.Family])
-		}
 		mode := ModeOf(n.Describe, p.Family)
-		for _, c := range clients[p.Family] {
+		for _, c := range clients {
+			if !speaks(c, n.Node, p.Family) {
+				continue
+			}
 			out = append(out, Walk{Path: p, Client: c, Mode: mode, Destination: dst, Expect: m.Expect(p, c, n.Node, mode)})
 		}
 	}
 	return out
+}
+
+// speaks reports whether a client has an address of a family.
+func speaks(c intent.Client, n intent.Node, f intent.Family) bool {
+	if c.Source.IsValid() {
+		return intent.FamilyOf(c.Source) == f
+	}
+	_, ok := n.Address(f)
+	return ok
 }
 
 // ModeOf is the mode of the kube-proxy that is active for a family; UnknownMode when none is.
@@ -50,20 +57,16 @@ func ModeOf(d wire.DescribeAnswer, f intent.Family) intent.Mode {
 	return intent.UnknownMode
 }
 
-// walkRequest is the packet of a walk. A packet from outside comes in by the interface that has the node's address: a
-// route back to a documentation address says nothing about where clients come from.
-func walkRequest(n *Node, w *Walk) *wire.WalkRequest {
-	r := &wire.WalkRequest{Protocol: w.Path.Protocol, Destination: w.Destination, Node: n.Name}
-	switch w.Client.Kind {
-	case intent.FromPod:
-		r.Source = netip.AddrPortFrom(w.Client.Source, 0)
-	case intent.FromOutside:
-		r.Source = netip.AddrPortFrom(w.Client.Source, 0)
+// start is the packet of a walk. A packet from outside comes in by the interface that has the node's address: a route back
+// to a documentation address says nothing about where clients come from.
+func start(n *Node, w *Walk) journey.Start {
+	s := journey.Start{Client: w.Client, Protocol: w.Path.Protocol, Destination: w.Destination}
+	if w.Client.Kind == intent.FromOutside {
 		if a, ok := n.Address(w.Path.Family); ok {
-			r.In = interfaceOf(n.Describe, a)
+			s.In = interfaceOf(n.Describe, a)
 		}
 	}
-	return r
+	return s
 }
 
 // interfaceOf names the interface that has an address; empty when none has it.

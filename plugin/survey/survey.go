@@ -4,24 +4,16 @@ package survey
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 )
-
-// Agent answers questions about one node.
-type Agent interface {
-	// Ask sends one request and waits for its answer. An answer that carries an Error is returned as an answer.
-	Ask(ctx context.Context, r wire.Request) (*wire.Answer, error)
-	// Hello is what the agent said about itself; nil before the first answer.
-	Hello() *wire.Hello
-}
 
 // Node is what was learnt about one node.
 type Node struct {
@@ -48,15 +40,65 @@ type Walk struct {
 	Mode        intent.Mode
 	Destination netip.AddrPort
 	Expect      intent.Expectation
-	Trace       *trace.Trace
+	// Trace is the packet's way over all the nodes that it passes.
+	Trace *trace.Trace
+	// Stops are the outcomes of the trace that go on to a node that was not asked, and Replies the ways back.
+	Stops   []journey.Stop
+	Replies []journey.Reply
 	// Error is the agent's answer when it could not walk.
-	Error  *wire.Error
-	Micros int64
+	Error *wire.Error
 }
 
-// Service asks one agent about a Service: first what the node is, then all walks and flows at once. pods are those of
-// the node; outside holds the address that stands for the outside, by family.
-func Service(ctx context.Context, a Agent, m *intent.Model, n intent.Node, pods []corev1.Pod, outside map[intent.Family]netip.Addr) (*Node, error) {
+// Service asks the agent on a node about a Service: first what the node is, then the flows, and the walks of the clients
+// that start there, all at once. The walks go on to other nodes as the guide leads them.
+func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.Model, n intent.Node, clients []intent.Client) (*Node, error) {
+	out, err := describe(ctx, a, n)
+	if err != nil {
+		return nil, err
+	}
+	out.Walks = plan(m, out, clients)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, len(out.Walks)+1)
+	)
+	for i := range out.Walks {
+		w := &out.Walks[i]
+		wg.Go(func() {
+			j, err := g.Follow(ctx, start(out, w))
+			if err != nil {
+				errs[i] = err
+				cancel()
+				return
+			}
+			w.Trace, w.Stops, w.Replies, w.Error = j.Trace, j.Stops, j.Replies, j.Error
+		})
+	}
+	errs[len(out.Walks)] = flows(ctx, a, m, out)
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// Passed asks the agent on a node that walks only came to what the node is, and for its flows.
+func Passed(ctx context.Context, a journey.Agent, m *intent.Model, n intent.Node) (*Node, error) {
+	out, err := describe(ctx, a, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := flows(ctx, a, m, out); err != nil {
+		return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
+	}
+	return out, nil
+}
+
+// describe asks what a node is.
+func describe(ctx context.Context, a journey.Agent, n intent.Node) (*Node, error) {
 	out := &Node{Node: n}
 	d, err := a.Ask(ctx, wire.Request{Describe: &wire.DescribeRequest{}})
 	if err != nil {
@@ -72,62 +114,30 @@ func Service(ctx context.Context, a Agent, m *intent.Model, n intent.Node, pods 
 	if h := a.Hello(); h != nil {
 		out.Hello = *h
 	}
-	out.Walks = plan(m, out, pods, outside)
-	if err := askAll(ctx, a, m, out); err != nil {
-		return nil, err
-	}
 	return out, nil
 }
 
-// askAll sends every walk and flow request before it waits: the agent works through them while answers travel.
-func askAll(ctx context.Context, a Agent, m *intent.Model, n *Node) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		first error
-	)
-	ask := func(r wire.Request, take func(*wire.Answer) error) {
-		wg.Go(func() {
-			ans, err := a.Ask(ctx, r)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				n.Micros += ans.Micros
-				err = take(ans)
-			}
-			if err != nil && first == nil {
-				first = err
-				cancel()
-			}
-		})
-	}
-	for i := range n.Walks {
-		w := &n.Walks[i]
-		ask(wire.Request{Walk: walkRequest(n, w)}, func(ans *wire.Answer) error {
-			w.Trace, w.Error, w.Micros = ans.Walk, ans.Error, ans.Micros
-			if w.Trace == nil && w.Error == nil {
-				return fmt.Errorf("the agent on node %s answered a walk request with something else", n.Name)
-			}
-			return nil
-		})
-	}
-	for _, r := range flowRequests(m, n) {
-		ask(wire.Request{Flows: r}, func(ans *wire.Answer) error {
-			switch {
-			case ans.Error != nil:
-				n.FlowsError = ans.Error.Message
-			case ans.Flows != nil:
-				n.Flows = append(n.Flows, ans.Flows.Flows...)
-				n.FlowTotal += max(ans.Flows.Total, len(ans.Flows.Flows))
-			}
-			return nil
-		})
+// flows asks for the flows to the Service, of every protocol at once.
+func flows(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
+	requests := flowRequests(m, n)
+	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests))
+	var wg sync.WaitGroup
+	for i, r := range requests {
+		wg.Go(func() { answers[i], errs[i] = a.Ask(ctx, wire.Request{Flows: r}) })
 	}
 	wg.Wait()
-	if first != nil {
-		return fmt.Errorf("asking the agent on node %s: %w", n.Name, first)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, ans := range answers {
+		n.Micros += ans.Micros
+		switch {
+		case ans.Error != nil:
+			n.FlowsError = ans.Error.Message
+		case ans.Flows != nil:
+			n.Flows = append(n.Flows, ans.Flows.Flows...)
+			n.FlowTotal += max(ans.Flows.Total, len(ans.Flows.Flows))
+		}
 	}
 	sortFlows(n.Flows)
 	return nil

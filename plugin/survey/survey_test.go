@@ -11,6 +11,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 )
 
 // node is an agent that records what it is asked.
@@ -40,6 +41,9 @@ func (n *node) Ask(_ context.Context, r wire.Request) (*wire.Answer, error) {
 	return a, nil
 }
 
+// On implements journey.Agents with the one node.
+func (n *node) On(context.Context, string) (journey.Agent, error) { return n, nil }
+
 func model() (*intent.Model, intent.Node) {
 	n := intent.Node{Name: "n1", Internal: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
 	return &intent.Model{
@@ -56,11 +60,16 @@ func model() (*intent.Model, intent.Node) {
 func TestPathsOfAFamilyThatTheNodeLacksAreNotWalked(t *testing.T) {
 	m, n := model()
 	a := &node{}
-	got, err := Service(t.Context(), a, m, n, nil, intent.Outside)
+	clients := []intent.Client{
+		{Kind: intent.FromNode, Node: "n1"},
+		{Kind: intent.FromOutside, Node: "n1", Source: intent.Outside[intent.IPv4]},
+		{Kind: intent.FromOutside, Node: "n1", Source: intent.Outside[intent.IPv6]},
+	}
+	got, err := Service(t.Context(), a, journey.NewGuide(m, a), m, n, clients)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// From the node and from outside, for two access paths: there is neither a pod nor a pod range.
+	// From the node and from outside, for two access paths.
 	if len(got.Walks) != 4 || len(a.walks) != 4 {
 		t.Errorf("%d walks, %d asked", len(got.Walks), len(a.walks))
 	}
@@ -77,7 +86,7 @@ func TestFlowsAreAskedForAtEveryAddressOfTheNode(t *testing.T) {
 		{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")}},
 		{Name: "lo", Addresses: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
 	}}}
-	got, err := Service(t.Context(), a, m, n, nil, nil)
+	got, err := Service(t.Context(), a, journey.NewGuide(m, a), m, n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

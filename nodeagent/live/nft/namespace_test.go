@@ -76,6 +76,10 @@ func (e *env) Route(_ context.Context, q node.RouteQuery) (node.Route, error) {
 
 func (e *env) SourceRules(context.Context, bool) (bool, error) { return false, nil }
 
+func (e *env) FIBLookup(_ context.Context, q node.FIBQuery) (node.Route, error) {
+	return e.Route(context.Background(), node.RouteQuery{Dst: q.Dst})
+}
+
 func (e *env) AddrType(_ context.Context, a netip.Addr, _ string) (node.RouteType, error) {
 	if e.local[a] {
 		return node.RouteLocal, nil

@@ -4,7 +4,6 @@ package rtnl
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -22,7 +21,8 @@ type localRoute struct {
 }
 
 // AddrType tells what kind of address a is. For IPv4 this is inet_addr_type and inet_dev_addr_type of
-// net/ipv4/fib_frontend.c: a lookup in the local table alone. For IPv6 it is what the fib expression and the addrtype
+// net/ipv4/fib_frontend.c: a lookup in the local table alone, which until policy rules are touched is a part of the main
+// one (see fib.State.CustomRules4). For IPv6 it is what the fib expression and the addrtype
 // match derive from the addresses and a route lookup (net/ipv6/netfilter/nft_fib_ipv6.c).
 func (r *Reader) AddrType(ctx context.Context, a netip.Addr, dev string) (node.RouteType, error) {
 	if a.Is4() {
@@ -46,7 +46,7 @@ func (r *Reader) AddrType(ctx context.Context, a netip.Addr, dev string) (node.R
 			}
 		}
 	}
-	route, err := r.Route(ctx, node.RouteQuery{Dst: a})
+	route, err := r.ask(ctx, node.RouteQuery{Dst: a})
 	var refused *node.RouteError
 	switch {
 	case errors.As(err, &refused):
@@ -67,12 +67,19 @@ func (r *Reader) AddrType(ctx context.Context, a netip.Addr, dev string) (node.R
 }
 
 func (r *Reader) addrType4(ctx context.Context, a netip.Addr, dev string) (node.RouteType, error) {
-	b := a.As4()
 	switch {
-	case b[0] == 0, b == [4]byte{255, 255, 255, 255}:
+	// Of 0.0.0.0/8 only the first address is special, since Linux 5.3.
+	case a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return node.RouteBroadcast, nil
 	case a.IsMulticast():
 		return node.RouteMulticast, nil
+	}
+	merged, err := r.mergedTables(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if merged {
+		return r.addrTypeMerged(ctx, a, dev)
 	}
 	routes, err := r.localTable(ctx)
 	if err != nil {
@@ -91,6 +98,44 @@ func (r *Reader) addrType4(ctx context.Context, a netip.Addr, dev string) (node.
 	return out, nil
 }
 
+// mergedTables tells whether the local table is still a part of the main one: then a lookup of a local address is
+// reported as one of table main. No interface of the kernel says it more directly.
+func (r *Reader) mergedTables(ctx context.Context) (bool, error) {
+	if r.merged != nil {
+		return *r.merged, nil
+	}
+	if _, err := r.Links(ctx); err != nil {
+		return false, err
+	}
+	got, err := r.route(ctx, node.RouteQuery{Dst: loopback4}, false)
+	var refused *node.RouteError
+	if err != nil && !errors.As(err, &refused) {
+		return false, err
+	}
+	merged := err == nil && got.Type == node.RouteLocal && got.Table == unix.RT_TABLE_MAIN
+	r.merged = &merged
+	return merged, nil
+}
+
+// addrTypeMerged asks the kernel for the route that decides: without rules that is the same lookup.
+func (r *Reader) addrTypeMerged(ctx context.Context, a netip.Addr, dev string) (node.RouteType, error) {
+	got, err := r.route(ctx, node.RouteQuery{Dst: a}, true)
+	var refused *node.RouteError
+	switch {
+	case errors.As(err, &refused):
+		return node.RouteUnicast, nil
+	case err != nil:
+		return 0, err
+	}
+	if len(got.Hops) > 0 {
+		got.Out = got.Hops[0].Out
+	}
+	if got.Table != unix.RT_TABLE_MAIN || dev != "" && got.Out != dev {
+		return node.RouteUnicast, nil
+	}
+	return got.Type, nil
+}
+
 func (r *Reader) localTable(ctx context.Context) ([]localRoute, error) {
 	if l, ok := r.local[unix.AF_INET]; ok {
 		return l, nil
@@ -105,11 +150,20 @@ func (r *Reader) localTable(ctx context.Context) ([]localRoute, error) {
 	body = nlattr.Append(body, unix.RTA_TABLE, nlattr.Uint32(unix.RT_TABLE_LOCAL))
 	err := nlsock.Retry(ctx, func() { out = nil }, func() error {
 		return r.sock.Do(ctx, unix.RTM_GETROUTE, unix.NLM_F_DUMP, body, func(m nlsock.Message) error {
-			l, ok, err := r.decodeLocal(ctx, m.Data)
-			if ok {
-				out = append(out, l)
+			// A next hop that is dead, or is without a link where such routes are ignored, is shown as dead.
+			e, ok, err := r.decodeEntry(ctx, m.Data)
+			if !ok || err != nil || e.Table != unix.RT_TABLE_LOCAL || e.TOS != 0 {
+				return err
 			}
-			return err
+			l := localRoute{prefix: e.Dst, typ: node.RouteUnicast}
+			if len(e.Hops) > 0 {
+				if e.Hops[0].Flags&unix.RTNH_F_DEAD != 0 {
+					return nil
+				}
+				l.typ, l.dev = e.Type, e.Hops[0].Dev
+			}
+			out = append(out, l)
+			return nil
 		})
 	})
 	if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -120,31 +174,4 @@ func (r *Reader) localTable(ctx context.Context) ([]localRoute, error) {
 	}
 	r.local[unix.AF_INET] = out
 	return out, nil
-}
-
-func (r *Reader) decodeLocal(ctx context.Context, data []byte) (localRoute, bool, error) {
-	if len(data) < unix.SizeofRtMsg {
-		return localRoute{}, false, errors.New("a short route message")
-	}
-	l := localRoute{typ: node.RouteType(data[7])}
-	table, addr := uint32(data[4]), netip.IPv4Unspecified()
-	err := nlattr.Each(data[unix.SizeofRtMsg:], func(typ uint16, b []byte) error {
-		switch typ {
-		case unix.RTA_DST:
-			addr, _ = netip.AddrFromSlice(b)
-		case unix.RTA_TABLE:
-			if len(b) >= 4 {
-				table = binary.NativeEndian.Uint32(b)
-			}
-		case unix.RTA_OIF:
-			if len(b) >= 4 {
-				name, err := r.name(ctx, binary.NativeEndian.Uint32(b))
-				l.dev = name
-				return err
-			}
-		}
-		return nil
-	})
-	l.prefix = netip.PrefixFrom(addr, int(data[1]))
-	return l, table == unix.RT_TABLE_LOCAL && l.prefix.IsValid() && addr.Is4(), err
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/fib"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
@@ -25,6 +26,11 @@ type Reader struct {
 	links []node.Link
 	addrs []node.Address
 	local map[uint8][]localRoute
+	// fib and fibErr are what lazyState read.
+	fib    *fib.State
+	fibErr error
+	// merged is what mergedTables found out.
+	merged *bool
 }
 
 // New opens a reader in the calling thread's network namespace. count may be nil.
@@ -100,8 +106,11 @@ func linkAttr(l *node.Link, typ uint16, b []byte) error {
 			case unix.IFLA_INFO_KIND:
 				l.Kind = nlattr.Text(b)
 			case unix.IFLA_INFO_DATA:
-				if l.Kind == "bridge" {
+				switch l.Kind {
+				case "bridge":
 					return bridgeData(l, b)
+				case "vrf":
+					return vrfData(l, b)
 				}
 				return tunnelData(l, b)
 			case infoSlaveData:
@@ -178,6 +187,18 @@ func bridgeData(l *node.Link, b []byte) error {
 			l.CallIPTables = on
 		case brNFCallIP6Tables:
 			l.CallIP6Tables = on
+		}
+		return nil
+	})
+}
+
+// vrfTable is IFLA_VRF_TABLE.
+const vrfTable = 1
+
+func vrfData(l *node.Link, b []byte) error {
+	return nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ == vrfTable && len(b) >= 4 {
+			l.VRFTable = binary.NativeEndian.Uint32(b)
 		}
 		return nil
 	})

@@ -23,16 +23,30 @@ const (
 	rtaDport   = 0x1d
 )
 
-// Route asks the kernel which way a packet goes (RTM_GETROUTE). A refusal of the kernel is a *node.RouteError.
+// Route asks the kernel which way a packet goes (RTM_GETROUTE). A refusal of the kernel is a *node.RouteError, to which a
+// model of the rules and tables adds the reason, when they are small enough to be read.
 func (r *Reader) Route(ctx context.Context, q node.RouteQuery) (node.Route, error) {
+	out, err := r.ask(ctx, q)
+	var refused *node.RouteError
+	if errors.As(err, &refused) {
+		r.explain(ctx, q, refused)
+	}
+	return out, err
+}
+
+// ask is Route without the reason of a refusal.
+func (r *Reader) ask(ctx context.Context, q node.RouteQuery) (node.Route, error) {
 	// Names are needed while the answer is read, on the same socket: have them before.
 	if _, err := r.Links(ctx); err != nil {
 		return node.Route{}, err
 	}
 	out, err := r.route(ctx, q, false)
 	if err == nil && q.All {
+		// The kernel made some routes without a table's (a limited broadcast, a destination on the link of q.Out): it then
+		// refuses to show one.
+		var none *node.RouteError
 		all, err := r.route(ctx, q, true)
-		if err != nil {
+		if err != nil && !errors.As(err, &none) {
 			return out, err
 		}
 		out.Hops = all.Hops
@@ -112,8 +126,12 @@ func (r *Reader) routeRequest(ctx context.Context, q node.RouteQuery) ([]byte, e
 	if q.Mark != 0 {
 		body = nlattr.Append(body, unix.RTA_MARK, nlattr.Uint32(q.Mark))
 	}
-	if q.UID != nil {
+	switch {
+	case q.UID != nil:
 		body = nlattr.Append(body, unix.RTA_UID, nlattr.Uint32(*q.UID))
+	case q.In != "" && family == unix.AF_INET6:
+		// A packet that arrives is looked up as of user 0 (ip6_route_input); the request would be of no user.
+		body = nlattr.Append(body, unix.RTA_UID, nlattr.Uint32(0))
 	}
 	switch q.Proto {
 	// Those that the kernel lets a request name (rtm_getroute_parse_ip_proto).
@@ -200,7 +218,7 @@ func (r *Reader) nextHops(ctx context.Context, b []byte) ([]node.NextHop, error)
 		if err != nil {
 			return nil, err
 		}
-		h := node.NextHop{Out: name}
+		h := node.NextHop{Out: name, Weight: int(b[3]) + 1}
 		err = nlattr.Each(b[unix.SizeofRtNexthop:size], func(typ uint16, b []byte) error {
 			switch {
 			case typ == unix.RTA_GATEWAY:

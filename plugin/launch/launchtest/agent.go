@@ -17,6 +17,8 @@ type Agent struct {
 	Describe wire.DescribeAnswer
 	// Walk answers a walk; nil answers with a trace without outcomes.
 	Walk func(wire.WalkRequest) (*trace.Trace, *wire.Error)
+	// Probe answers a probe; nil refuses it.
+	Probe func(wire.ProbeRequest) *wire.ProbeAnswer
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
 	// Version is the wire version it claims; 0 is the right one.
@@ -72,6 +74,8 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 		}
 		f.Total = len(f.Flows)
 		ans.Flows = &f
+	case req.Probe != nil && a.Probe != nil:
+		ans.Probe = a.Probe(*req.Probe)
 	default:
 		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
 	}

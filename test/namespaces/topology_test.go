@@ -1,0 +1,211 @@
+//go:build linux
+
+// Package namespaces holds walks that follow a packet from a pod's process to a pod's socket against real connections,
+// in network namespaces that the tests make: a node with a bridge, pods on it, and a second node behind a VXLAN.
+package namespaces
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
+)
+
+// place is a network namespace, kept by a thread that stays in it.
+type place struct {
+	name  string
+	calls chan func()
+	file  string // opens the namespace, while the thread lives
+}
+
+// newPlace makes a namespace with a process in it, as a pod has one: that is how a walk finds it.
+func newPlace(t *testing.T, name string) *place {
+	t.Helper()
+	p := newHidden(t, name)
+	var keeper *exec.Cmd
+	var err error
+	p.do(func() {
+		keeper = exec.Command("sleep", "120")
+		err = keeper.Start()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = keeper.Process.Kill()
+		_ = keeper.Wait()
+	})
+	return p
+}
+
+// newHidden makes a namespace without a process of its own: a walk ends before it, as it ends at a real network.
+func newHidden(t *testing.T, name string) *place {
+	t.Helper()
+	p := &place{name: name, calls: make(chan func())}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		p.file = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		ready <- err
+		for f := range p.calls {
+			f()
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Fatalf("making a network namespace (needs root): %v", err)
+	}
+	t.Cleanup(func() { close(p.calls) })
+	p.sh(t, "ip link set lo up")
+	return p
+}
+
+// do runs f on the thread of the place.
+func (p *place) do(f func()) {
+	done := make(chan struct{})
+	p.calls <- func() { defer close(done); f() }
+	<-done
+}
+
+// sh runs commands in the place.
+func (p *place) sh(t *testing.T, commands ...string) {
+	t.Helper()
+	for _, c := range commands {
+		var out []byte
+		var err error
+		p.do(func() { out, err = exec.Command("sh", "-c", c).CombinedOutput() })
+		if err != nil {
+			t.Fatalf("%s: %s: %v: %s", p.name, c, err, out)
+		}
+	}
+}
+
+// plug makes a veth pair between two places.
+func plug(t *testing.T, a *place, nameA string, b *place, nameB string) {
+	t.Helper()
+	a.sh(t, fmt.Sprintf("ip link add %s type veth peer name %s netns %s", nameA, nameB, b.file), "ip link set "+nameA+" up")
+	b.sh(t, "ip link set "+nameB+" up")
+}
+
+// listen serves TCP and UDP on an address in the place until the test ends: TCP connections are closed, datagrams echoed.
+func (p *place) listen(t *testing.T, addr string) {
+	t.Helper()
+	p.do(func() {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+	})
+}
+
+// connects tries a real TCP connection from the place. It tells whether it was made, refused at once, or timed out.
+func (p *place) connects(to string) (fate string) {
+	p.do(func() {
+		c, err := net.DialTimeout("tcp", to, 700*time.Millisecond)
+		var timeout net.Error
+		switch {
+		case err == nil:
+			c.Close()
+			fate = "connected"
+		case errors.Is(err, unix.ECONNREFUSED):
+			fate = "refused"
+		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, unix.EHOSTUNREACH):
+			fate = "silent"
+		default:
+			fate = err.Error()
+		}
+	})
+	return fate
+}
+
+var walks sync.Mutex
+
+// walk walks a new connection from a process that has the source address on the node. home is the node's namespace.
+func (p *place) walk(t *testing.T, s walk.Start) *trace.Trace {
+	t.Helper()
+	walks.Lock()
+	defer walks.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var tr *trace.Trace
+	var err error
+	p.do(func() {
+		w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
+			n, err := live.OpenNode()
+			if err != nil {
+				return nil, nil, err
+			}
+			return n, n.Close, nil
+		}}
+		tr, err = w.Walk(ctx, s)
+	})
+	if err != nil {
+		t.Fatalf("walk: %v", err)
+	}
+	return tr
+}
+
+func start(from, to string) walk.Start {
+	return walk.Start{
+		Proto: skb.TCP, Source: netip.AddrPortFrom(netip.MustParseAddr(from), 0), Destination: netip.MustParseAddrPort(to),
+		Follow: true, FromAddress: true,
+	}
+}
+
+// fateOf is what a client would see of a walk with one outcome.
+func fateOf(t *testing.T, tr *trace.Trace) string {
+	t.Helper()
+	if len(tr.Outcomes) != 1 {
+		t.Fatalf("%d outcomes, want one: %+v", len(tr.Outcomes), tr.Outcomes)
+	}
+	switch o := tr.Outcomes[0]; o.Verdict {
+	case trace.Delivered:
+		return "connected"
+	case trace.Rejected:
+		return "refused"
+	case trace.Local:
+		return "refused" // by the stack: nobody listens
+	case trace.Dropped:
+		return "silent"
+	default:
+		return string(o.Verdict)
+	}
+}
+
+// says returns all that the hops of a trace say, for messages and for looking for a word.
+func says(tr *trace.Trace) string {
+	var b strings.Builder
+	for _, h := range tr.Hops {
+		fmt.Fprintf(&b, "%s %s: %s (%s)\n", h.Namespace, h.Hook, h.Action, h.Says)
+	}
+	for _, o := range tr.Outcomes {
+		fmt.Fprintf(&b, "=> %s %s\n", o.Verdict, o.Reason)
+	}
+	return b.String()
+}
