@@ -58,6 +58,7 @@ var (
 		Means:      "An endpoint's address is the ClusterIP of a Service. A packet is translated once, so it leaves the node for an address that no machine has.",
 		Proven:     "The endpoint's address is the ClusterIP of a Service, or lies in a range of cluster IPs.",
 		Fix:        "use the addresses of the pods, or a Service of type ExternalName",
+		Explains:   []string{"stopped-after-translation"},
 		References: []string{"kubernetes/kubernetes#16293"},
 	}
 	EndpointsTruncated = Kind{
@@ -296,8 +297,14 @@ func checkServiceAddress(s *scene, l *ledger, slice *discoveryv1.EndpointSlice, 
 	if why == "" {
 		return
 	}
+	about := []string{}
+	for _, p := range slice.Ports {
+		if a, err := netip.ParseAddr(e.Addresses[0]); err == nil && p.Port != nil {
+			about = append(about, netip.AddrPortFrom(a.Unmap(), uint16(*p.Port)).String())
+		}
+	}
 	l.add("", draft{
-		kind: EndpointIsServiceAddress, subject: e.Addresses[0], evidence: []string{fmt.Sprintf("EndpointSlice %s lists %s", slice.Name, e.Addresses[0])},
+		about: about, kind: EndpointIsServiceAddress, subject: e.Addresses[0], evidence: []string{fmt.Sprintf("EndpointSlice %s lists %s", slice.Name, e.Addresses[0])},
 		sentence: fmt.Sprintf("endpoint %s is %s, and a packet is translated only once: connections to it go nowhere", e.Addresses[0], why),
 	}, s.placesOfFamily(slice.AddressType)...)
 }
