@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit lab-test e2e bench-test check bench oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check bench oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,10 +42,13 @@ demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: 
 	cd test/lab && $(GO) build -o $(abspath $(OUT))/lab ./cmd/lab
 	@test/demo.sh $(OUT)
 
-test: deps unit lab-test e2e bench-test ## Run all tests
+test: deps unit oracle-test lab-test e2e bench-test ## Run all tests
 
-unit: ## Run the unit tests and the oracle
-	$(GO) test -race ./...
+unit: ## Run the unit tests
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/oracle)
+
+oracle-test: ## Run the oracle as CI does
+	$(GO) test -timeout 40m ./test/oracle/...
 
 lab-test: ## Run the lab's own tests
 	cd test/lab && $(GO) run ./cmd/lab build && $(GO) test -timeout 20m ./...

@@ -83,6 +83,9 @@ func (s *State) FIBLookup(_ context.Context, q node.FIBQuery) (node.Route, error
 		return node.Route{}, refusal{eINVAL, e.route.text() + " leads to the loopback device"}.err()
 	}
 	out := node.Route{Type: e.route.Type, Table: e.route.Table, MTU: e.route.MTU, Hops: allHops(e.route)}
+	if out.Type == node.RouteAnycast && !e.route.own() {
+		out.Type = node.RouteUnicast // packet filters look at the flag that it lacks
+	}
 	ways := []node.NextHop{{Out: e.at().Dev, Gateway: e.at().Gateway, Weight: max(e.at().Weight, 1)}}
 	if f.out == "" {
 		ways = nil
@@ -90,7 +93,7 @@ func (s *State) FIBLookup(_ context.Context, q node.FIBQuery) (node.Route, error
 			ways = append(ways, node.NextHop{Out: c.at().Dev, Gateway: c.at().Gateway, Weight: max(c.at().Weight, 1)})
 		}
 	}
-	choose(&out, ways)
+	choose(&out, ways, false)
 	return out, nil
 }
 

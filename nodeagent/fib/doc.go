@@ -14,5 +14,7 @@
 //   - Path MTUs and redirects that were learnt for single destinations, and next hops of lightweight tunnels.
 //   - A default gateway that the kernel left because its neighbour is dead (fib_select_default), where several IPv4 default
 //     routes have the same metric: the first one is assumed.
+//   - Whether the gateway of an IPv4 route was an address of this host when the route was added: the tables as they are
+//     decide. Which of several interfaces with the same address sends a multicast from it: the last is assumed.
 //   - VRF: rules with l3mdev are applied by the interface's master, without all exceptions of net/l3mdev.
 package fib

@@ -18,6 +18,8 @@ type flow struct {
 	tos              uint8
 	// hasSrc is RT6_LOOKUP_F_HAS_SADDR: IPv6 rules compare a source only when there is one.
 	hasSrc bool
+	// scope is the least scope of an IPv4 route that may be taken.
+	scope uint8
 	// vrf is the VRF that the flow belongs to, "" for none.
 	vrf string
 }
@@ -45,6 +47,14 @@ func (s *State) flowOf(q node.RouteQuery, in string) flow {
 	}
 	f.hasSrc = !f.src.IsUnspecified()
 	return f
+}
+
+// undissected takes the ports and the protocol off a flow that arrives, unless a rule makes the kernel look at them. Rules
+// with iif lo do not count (fib_rule_requires_fldissect), so that these see none in a check of the source.
+func (s *State) undissected(f *flow) {
+	if !s.indexed().dissects {
+		f.proto, f.srcPort, f.dstPort = 0, 0, 0
+	}
 }
 
 // unspecified is the zero address of a's family.

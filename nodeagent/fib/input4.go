@@ -17,8 +17,10 @@ func (s *State) input4(q node.RouteQuery) (node.Route, refusal) {
 	}
 	f := s.flowOf(q, q.In)
 	f.uid = 0
+	proto := f.proto
+	s.undissected(&f)
 	if f.dst.IsMulticast() {
-		return s.inputGroup4(in, f, q)
+		return s.inputGroup4(in, f, q, proto)
 	}
 	localnet := s.All4.RouteLocalnet || in.IPv4.RouteLocalnet
 	martian := func(a netip.Addr, what string) (node.Route, refusal) {
@@ -85,12 +87,12 @@ func (s *State) forward4(in *Interface, f flow, q node.RouteQuery, got found4) (
 			no = r
 			continue
 		}
-		ways = append(ways, node.NextHop{Out: h.Dev, Gateway: h.Gateway, Weight: max(h.Weight, 1)})
+		ways = append(ways, node.NextHop{Out: h.Dev, Gateway: s.gateway4(got.route, h), Weight: max(h.Weight, 1)})
 	}
 	if len(ways) == 0 {
 		return node.Route{}, no
 	}
-	choose(&out, ways)
+	choose(&out, ways, no.refused())
 	return out, refusal{}
 }
 
@@ -106,13 +108,13 @@ func (s *State) inputBroadcast4(in *Interface, f flow, q node.RouteQuery, table 
 
 // inputGroup4 takes a multicast for this host when it has joined the group (ip_route_input_mc), without regard for source
 // filters of sockets. Multicast routing is not modelled.
-func (s *State) inputGroup4(in *Interface, f flow, q node.RouteQuery) (node.Route, refusal) {
+func (s *State) inputGroup4(in *Interface, f flow, q node.RouteQuery, proto uint8) (node.Route, refusal) {
 	switch {
 	case !slices.Contains(in.Groups, f.dst) && !(s.All4.MulticastForward && in.IPv4.MulticastForward && !localGroup(f.dst)):
 		return node.Route{}, refusal{eINVAL, fmt.Sprintf("%s has not joined the group %s", in.Name, f.dst)}
 	case f.src.IsMulticast(), f.src == broadcast4,
 		f.src.IsLoopback() && !s.All4.RouteLocalnet && !in.IPv4.RouteLocalnet,
-		f.src.IsUnspecified() && !localGroup(f.dst) && f.proto != protoIGMP:
+		f.src.IsUnspecified() && !localGroup(f.dst) && proto != protoIGMP:
 		return node.Route{}, refusal{eINVAL, fmt.Sprintf("%s cannot be a source on %s", f.src, in.Name)}
 	}
 	if !f.src.IsUnspecified() {

@@ -88,9 +88,10 @@ func (s *State) chooseSource4(f *flow, scope uint8) {
 	}
 }
 
-// sourceDev4 is the interface that __ip_dev_find gives for a source.
+// sourceDev4 is the interface that __ip_dev_find gives for a source. Of several that have it, the kernel takes the one
+// that was given it last, which is not known here: the last one is assumed.
 func (s *State) sourceDev4(src netip.Addr) string {
-	for i := range s.Interfaces {
+	for i := len(s.Interfaces) - 1; i >= 0; i-- {
 		for _, a := range s.Interfaces[i].Addresses {
 			if a.Prefix.Addr() == src {
 				return s.Interfaces[i].Name
@@ -134,7 +135,7 @@ func (s *State) made4(f flow, m made4) (node.Route, refusal) {
 			w.Out = m.dev
 		}
 		if gateways && m.typ != node.RouteLocal {
-			w.Gateway = h.Gateway
+			w.Gateway = s.gateway4(m.route, h)
 		}
 		if f.src.IsUnspecified() {
 			w.PrefSrc = s.prefSrc4(m.route, h)
@@ -172,12 +173,13 @@ func (s *State) made4(f flow, m made4) (node.Route, refusal) {
 	if m.route != nil {
 		out.Hops = allHops(m.route)
 	}
-	choose(&out, kept)
+	choose(&out, kept, no.refused())
 	return out, refusal{}
 }
 
-// choose writes the next hop into a route when it is known, else all that it can be.
-func choose(r *node.Route, ways []node.NextHop) {
+// choose writes the next hop into a route when it is known, else all that it can be; refused tells that the kernel can also
+// choose a next hop that it then refuses.
+func choose(r *node.Route, ways []node.NextHop, refused bool) {
 	w := ways[0]
 	r.PrefSrc = w.PrefSrc
 	for _, o := range ways[1:] {
@@ -185,7 +187,7 @@ func choose(r *node.Route, ways []node.NextHop) {
 			r.PrefSrc = netip.Addr{}
 		}
 	}
-	if len(ways) > 1 {
+	if len(ways) > 1 || refused {
 		r.OneOf = ways
 		return
 	}

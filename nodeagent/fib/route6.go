@@ -15,11 +15,9 @@ func needStrict(a netip.Addr) bool {
 // lookup6 is fib6_rule_lookup of net/ipv6/fib6_rules.c: find looks one table up.
 func (s *State) lookup6(f flow, find func(*table6, *flow) (entry6, bool)) (entry6, refusal) {
 	s.enslaved(&f)
-	var got, last entry6
-	found := false
+	var got entry6
 	no := refusal{errno: eAGAIN}
 	each(s.Rules6, &f, func(r *Rule) bool {
-		last = entry6{}
 		if no = r.refuses(); no.refused() {
 			return false
 		}
@@ -39,21 +37,13 @@ func (s *State) lookup6(f flow, find func(*table6, *flow) (entry6, bool)) (entry
 			no = refusal{n, e.route.text()}
 			return false
 		}
-		last = e
 		if r.suppresses(e.route.Dst.Bits(), s.link(e.at().Dev)) {
 			return true
 		}
-		no, got, found = refusal{}, e, true
+		no, got = refusal{}, e
 		return false
 	})
-	switch {
-	case found:
-		return got, refusal{}
-	case no.errno == eAGAIN && last.route != nil:
-		// The kernel forgets to drop a suppressed route that no later rule replaces (fib6_rule_suppress).
-		return last, refusal{}
-	}
-	return entry6{}, noRoute(no, f.dst)
+	return got, noRoute(no, f.dst)
 }
 
 // sourceOf is fib6_rule_saddr: a rule with FIB_RULE_FIND_SADDR looks at the source that the route would give.
@@ -119,7 +109,7 @@ func (s *State) answer6(e entry6, dst netip.Addr, dev string, strict flags6, out
 		}
 		ways = append(ways, w)
 	}
-	choose(&out, ways)
+	choose(&out, ways, false)
 	return out
 }
 

@@ -76,6 +76,27 @@ func (s *State) hopSource4(r *Route, h *Hop) netip.Addr {
 	return s.selectAddr4(h.Dev, to, r.Scope)
 }
 
+// gateway4 is the gateway that a next hop leads to: none when the one that was configured is an address of this host, so
+// that it is not on the link (fib_check_nh_v4_gw, rt_set_nexthop). The kernel decided when the route was added; here it is
+// decided by the tables as they are.
+func (s *State) gateway4(r *Route, h *Hop) netip.Addr {
+	if !h.Gateway.Is4() || h.Flags&hopOnlink != 0 {
+		return h.Gateway
+	}
+	f := flow{dst: h.Gateway, in: loopbackName, out: h.Dev, scope: scopeLink}
+	got, no := found4{}, refusal{errno: eAGAIN}
+	if r.Table != tableMain && (s.CustomRules4 || r.Table != tableLocal) {
+		got, no = s.indexed().tables[r.Table].lookup(s, &f, true)
+	}
+	if no.refused() {
+		got, no = s.lookup4(f, true)
+	}
+	if !no.refused() && got.route.Scope != scopeLink {
+		return netip.Addr{}
+	}
+	return h.Gateway
+}
+
 // prefSrc4 is fib_result_prefsrc.
 func (s *State) prefSrc4(r *Route, h *Hop) netip.Addr {
 	if r.PrefSrc.IsValid() {
@@ -120,7 +141,8 @@ func (s *State) validate4(in *Interface, src, dst netip.Addr, q node.RouteQuery,
 	}
 	acceptLocal := s.All4.AcceptLocal || in.IPv4.AcceptLocal
 	ownSource := refusal{eINVAL, fmt.Sprintf("the source %s is an address of this host, and net.ipv4.conf.%s.accept_local is 0", src, in.Name)}
-	if rp == 0 && !x.realms {
+	redirects := out == in.Name && (s.All4.SendRedirects || in.IPv4.SendRedirects)
+	if rp == 0 && !x.realms && !redirects {
 		if acceptLocal {
 			return refusal{}
 		}
@@ -143,6 +165,7 @@ func (s *State) validate4(in *Interface, src, dst netip.Addr, q node.RouteQuery,
 		out = loopbackName
 	}
 	f := s.flowOf(q, out)
+	s.undissected(&f)
 	f.vrf = in.Master
 	got, no := s.lookup4(f, false)
 	if no.refused() {

@@ -99,6 +99,8 @@ type Conf4 struct {
 	IgnoreLinkdown   bool `json:"ignoreRoutesWithLinkdown,omitempty"`
 	RPFilter         int  `json:"rpFilter,omitempty"`
 	MulticastForward bool `json:"mcForwarding,omitempty"`
+	// SendRedirects takes part too: a packet that would leave by the interface it came in by has its source checked in full.
+	SendRedirects bool `json:"sendRedirects,omitempty"`
 }
 
 // Conf6 are the sysctls of net.ipv6.conf that take part in routing.
@@ -155,6 +157,7 @@ type Hop struct {
 // RTNH_F_ bits (include/uapi/linux/rtnetlink.h).
 const (
 	hopDead     = 0x01
+	hopOnlink   = 0x04
 	hopLinkdown = 0x10
 )
 
@@ -181,6 +184,8 @@ type index struct {
 	failed  map[Neighbour]bool
 	// localRoutes tells of local IPv4 routes that a user made; realms of routes or rules with realms.
 	localRoutes, realms bool
+	// dissects tells of IPv4 rules that make the kernel read ports of packets that arrive (fib_rules_require_fldissect).
+	dissects bool
 }
 
 func (s *State) indexed() *index {
@@ -200,7 +205,9 @@ func (s *State) build() *index {
 		x.failed[n] = true
 	}
 	for i := range s.Rules4 {
-		x.realms = x.realms || s.Rules4[i].Realm != 0
+		r := &s.Rules4[i]
+		x.realms = x.realms || r.Realm != 0
+		x.dissects = x.dissects || r.IIF != loopbackName && (r.Proto != 0 || r.SrcPorts != (Ports{}) || r.DstPorts != (Ports{}))
 	}
 	var main []*Route
 	for i := range s.Routes {

@@ -56,7 +56,7 @@ func (t *table4) lookup(s *State, f *flow, ignoreLink bool) (found4, refusal) {
 			continue
 		}
 		for _, r := range t.routes[p] {
-			if r.TOS != 0 && r.TOS != f.tos&legacyTOS {
+			if r.TOS != 0 && r.TOS != f.tos&legacyTOS || r.Scope < f.scope {
 				continue
 			}
 			if e := typeError(r.Type); e != 0 {
@@ -95,8 +95,9 @@ func (s *State) lookup4(f flow, ignoreLink bool) (found4, refusal) {
 	if !s.CustomRules4 {
 		got, no := x.merged.lookup(s, &f, ignoreLink)
 		got.table = tableMain
-		// Whatever the refusal was, the default table is asked, if there is one.
-		if t := x.tables[tableDefault]; no.refused() && t != nil {
+		// Kernels up to 6.18.19 ask the default table after any refusal, if there is one, as of 6.18.44 only when the main
+		// table has no route.
+		if t := x.tables[tableDefault]; no.errno == eAGAIN && t != nil {
 			got, no = t.lookup(s, &f, ignoreLink)
 		}
 		return got, noRoute(no, f.dst)

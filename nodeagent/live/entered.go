@@ -285,3 +285,11 @@ func (e *entered) TunnelRemote(ctx context.Context, link int, hw []byte) (netip.
 	}
 	return e.ns.TunnelRemote(ctx, link, hw)
 }
+
+// VirtualServer asks the namespace.
+func (e *entered) VirtualServer(ctx context.Context, proto uint8, dst netip.AddrPort, mark uint32) (bool, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return false, err
+	}
+	return e.ns.VirtualServer(ctx, proto, dst, mark)
+}

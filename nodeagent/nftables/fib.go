@@ -116,8 +116,14 @@ func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err erro
 	if err != nil {
 		return "", false, err
 	}
-	if byPolicy && st.unknown("policy routing by source in a fib lookup") {
-		return "", false, nil
+	if byPolicy {
+		name, found, done, err := x.bare(st, a)
+		if done || err != nil {
+			return name, found, err
+		}
+		if st.unknown("policy routing by source in a fib lookup") {
+			return "", false, nil
+		}
 	}
 	dev := x.device(p)
 	q := node.RouteQuery{Dst: a, All: dev != ""}
@@ -147,12 +153,66 @@ func (x *Fib) lookup(st *state, a netip.Addr) (name string, found bool, err erro
 	if r.Uses(dev) {
 		return dev, true, nil
 	}
-	return st.throughDevice(q, r, dev)
+	return st.throughDevice(r, dev)
+}
+
+// bare makes the lookup in a model of the rules and tables, which takes a foreign source. It is not done when these could
+// not be read.
+func (x *Fib) bare(st *state, a netip.Addr) (name string, found, done bool, err error) {
+	p := st.p
+	dev := x.device(p)
+	q := node.FIBQuery{Dst: a, Src: p.Dst(), Proto: p.Proto()}
+	q.TOS, _ = p.TOS()
+	switch {
+	case x.Flags&fibDaddr != 0:
+		q.Src = p.Src()
+	case p.Hook == skb.Forward && x.Flags&fibIif != 0:
+		q.In = p.Out
+	}
+	if q.Src.IsMulticast() || q.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		q.Src = netip.Addr{}
+	}
+	if x.Flags&fibMark != 0 {
+		q.Mark = p.Mark
+	}
+	if p.Family == skb.IPv6 && a.IsLinkLocalUnicast() {
+		q.Strict, q.Out = true, dev
+		if dev == "" {
+			q.Out = p.In
+		}
+	}
+	r, err := st.e.Env.FIBLookup(st.ctx, q)
+	var refused *node.RouteError
+	switch {
+	case errors.As(err, &refused):
+		return "", false, true, nil
+	case err != nil && st.ctx.Err() != nil:
+		return "", false, false, err
+	case err != nil:
+		return "", false, false, nil
+	}
+	if r.Type == node.RouteLocal || p.Family == skb.IPv6 && r.Type == node.RouteAnycast {
+		return "", false, true, nil
+	}
+	if len(r.OneOf) > 0 && (dev == "" || r.Uses(dev)) {
+		return "", false, false, nil // the kernel's choice decides
+	}
+	if dev == "" {
+		return r.Out, true, true, nil
+	}
+	if p.Family == skb.IPv6 {
+		r.Hops = nil // here the next hop that was chosen counts
+	}
+	if r.Uses(dev) {
+		return dev, true, true, nil
+	}
+	name, found, err = st.throughDevice(r, dev)
+	return name, found, true, err
 }
 
 // throughDevice tells whether a route that leaves by another interface has dev as one of its next hops: then the kernel
 // answers dev (fib_info_nh_uses_dev). A VRF's device stands for its slaves.
-func (st *state) throughDevice(q node.RouteQuery, r node.Route, dev string) (string, bool, error) {
+func (st *state) throughDevice(r node.Route, dev string) (string, bool, error) {
 	out, err := st.linkOf(r.Out)
 	if err != nil {
 		return "", false, err

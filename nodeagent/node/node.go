@@ -192,8 +192,8 @@ type Route struct {
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
 	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot
-	// tell which. Out, Gateway, and PrefSrc where it depends on the choice, are then empty. It is nil when the choice is
-	// known, as in every answer of the kernel.
+	// tell which. Out, Gateway, and PrefSrc where it depends on the choice, are then empty. A hop that the kernel refuses
+	// once it has chosen it is left out. It is nil when the choice is known, as in every answer of the kernel.
 	OneOf []NextHop
 }
 
@@ -410,6 +410,12 @@ type Socket struct {
 	V6Only bool
 }
 
+// VirtualServers tells about IPVS.
+type VirtualServers interface {
+	// VirtualServer tells whether IPVS has a virtual server for a destination, or for the packet's mark.
+	VirtualServer(ctx context.Context, proto uint8, dst netip.AddrPort, mark uint32) (bool, error)
+}
+
 // Namespace is everything the walker asks of one network namespace.
 type Namespace interface {
 	Links
@@ -424,6 +430,7 @@ type Namespace interface {
 	Recents
 	IPSets
 	Sockets
+	VirtualServers
 }
 
 // Home is the id of the namespace that a Node was opened in.

@@ -37,11 +37,10 @@ type branch struct {
 // addressing is to whom a frame was sent.
 type addressing uint8
 
+// The zero value says that it is not known: the walk started on the interface.
 const (
-	// addressingUnknown: the walk started on the interface.
-	addressingUnknown addressing = iota
 	// toGateway: to the hardware address of a gateway.
-	toGateway
+	toGateway addressing = iota + 1
 	// toDestination: to that of the destination itself.
 	toDestination
 )

@@ -24,6 +24,9 @@ const (
 	prioFilter    = 0
 	prioSecurity  = 50
 	prioNATSrc    = 100
+	// IPVS takes packets for its virtual servers at these (net/netfilter/ipvs/ip_vs_core.c).
+	prioIPVSInput  = prioNATSrc - 2
+	prioIPVSOutput = prioNATDst + 2
 )
 
 type hookKey struct {
@@ -245,6 +248,12 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 			p = prioNATSrc
 		}
 		at(p).add("nat", function{p, "the translation of addresses", nat.run})
+	}
+	switch k.hook {
+	case skb.Input:
+		at(prioIPVSInput).add("ipvs", function{prioIPVSInput, "IPVS", (*walk).virtualServer})
+	case skb.Output:
+		at(prioIPVSOutput).add("ipvs", function{prioIPVSOutput, "IPVS", (*walk).virtualServer})
 	}
 	var order []int32
 	for p := range byPriority {

@@ -182,7 +182,11 @@ func (w *walk) refuse(b *branch, r node.Route, refused *node.RouteError) {
 		case "EACCES":
 			say("prohibit", "a route prohibits "+to, "icmp6-adm-prohibited")
 		case "EINVAL":
-			say("drop", "a blackhole route takes "+to+", or the source address is refused", "")
+			reason := "a blackhole route takes " + to + ", or the source address is refused"
+			if refused.Reason != "" {
+				reason = refused.Reason
+			}
+			say("drop", reason, "")
 		default:
 			say("unreachable", "there is no route to "+to, "icmp6-no-route")
 		}
@@ -194,6 +198,8 @@ func (w *walk) refuse(b *branch, r node.Route, refused *node.RouteError) {
 		return
 	}
 	switch {
+	case refused.Reason != "" && (refused.Errno == "EINVAL" || refused.Errno == "EXDEV"):
+		say("drop", refused.Reason, "")
 	case refused.Errno == "EINVAL" || refused.Errno == "EXDEV":
 		why, err := w.sourceRefused(p)
 		if err != nil {

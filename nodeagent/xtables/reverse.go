@@ -48,7 +48,7 @@ func (c *call) reversePath(flags uint8) (bool, error) {
 		return false, err
 	}
 	if byPolicy {
-		return c.ch.Unknown("policy routing by source in rpfilter", c.where()), nil
+		return c.reverseByPolicy(flags)
 	}
 	q := node.RouteQuery{Dst: src, All: true}
 	if flags&rpValidMark != 0 {
@@ -70,6 +70,49 @@ func (c *call) reversePath(flags uint8) (bool, error) {
 	}
 	if r.Out != "" {
 		c.explain("the route back to %s is by %s", src, r.Out)
+	}
+	return flags&rpLoose != 0 || r.Uses(c.p.In), nil
+}
+
+// reverseByPolicy makes the lookup in a model of the rules and tables, which takes the packet's destination for a source
+// (rpfilter_lookup_reverse and rpfilter_lookup_reverse6).
+func (c *call) reverseByPolicy(flags uint8) (bool, error) {
+	q := node.FIBQuery{Dst: c.p.Src(), Src: c.p.Dst()}
+	q.TOS, _ = c.p.TOS()
+	if q.Src.IsMulticast() || q.Src == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		q.Src = netip.Addr{}
+	}
+	if flags&rpValidMark != 0 {
+		q.Mark = c.p.Mark
+	}
+	if c.family == skb.IPv6 {
+		q.Proto = c.p.Proto()
+		if flags&rpLoose == 0 {
+			q.Out = c.p.In
+		}
+	}
+	r, err := c.env.FIBLookup(c.ctx, q)
+	var refused *node.RouteError
+	switch {
+	case errors.As(err, &refused):
+		c.explain("there is no route back to %s", c.p.Src())
+		return false, nil
+	case err != nil && c.ctx.Err() != nil:
+		return false, err
+	case err != nil:
+		return c.ch.Unknown("policy routing by source in rpfilter", c.where()), nil
+	}
+	if r.Type != node.RouteUnicast && !(r.Type == node.RouteLocal && flags&rpAcceptLocal != 0) {
+		return false, nil
+	}
+	if r.Out != "" {
+		c.explain("the route back to %s is by %s", c.p.Src(), r.Out)
+	}
+	if c.family == skb.IPv6 {
+		if r.Type == node.RouteLocal {
+			return true, nil
+		}
+		r.Hops = nil // here the next hop that was chosen counts
 	}
 	return flags&rpLoose != 0 || r.Uses(c.p.In), nil
 }

@@ -16,7 +16,7 @@ type layout struct {
 	counters      int
 	flags         int // of struct ipt_ip
 	gotoFlag      byte
-	proto, frag   int
+	proto         int
 	in, out       int
 	inMask        int
 	outMask       int

@@ -47,7 +47,7 @@ func TestProbeIsShownApartAndSaysThatItSends(t *testing.T) {
 		t.Errorf("on standard error: %s", errOut)
 	}
 	for _, want := range []string{"PROBE  80 real connections", "pod shop/client on node1 -> 10.96.0.25:80", "node1 itself -> 10.96.0.25:80", "20 connected after 300µs to 320µs",
-		"10.244.1.10:8080 10 times (walk 1/2)", "FINDINGS none"} {
+		"10.244.1.10:8080      10 of 20, walk 1/2", "FINDINGS none"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("without %q:\n%s", want, out)
 		}

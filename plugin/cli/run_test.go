@@ -229,6 +229,23 @@ func TestNodeWithoutPodsIsAskedFromAnUnusedAddress(t *testing.T) {
 	}
 }
 
+func TestUnusedAddressThatCannotBeAPodIsNoClient(t *testing.T) {
+	s := newShop(node("node3", 3, true))
+	s.kernels["node3"], s.Agents["node3"] = s.kernels["node1"], s.Agents["node1"]
+	s.kernels["node1"].walk = func(r wire.WalkRequest) (*trace.Trace, *wire.Error) {
+		if r.Source.Addr() == netip.MustParseAddr("10.244.3.254") {
+			return nil, &wire.Error{Code: wire.CodeBadRequest, Message: "there is no route back to 10.244.3.254"}
+		}
+		return (&kernel{endpoints: s.kernels["node1"].endpoints}).answer(r), nil
+	}
+	o, out, _ := s.options(t)
+	o.nodes = []string{"node3"}
+	err := o.run(t.Context(), func(a *render.Answer) error { return render.Write(out, a, render.Human, false) })
+	if code := codeOf(err); code != exitOK || strings.Contains(out.String(), "10.244.3.254") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
 func TestFailuresLeaveStandardOutputEmpty(t *testing.T) {
 	tests := map[string]struct {
 		change func(*shop, *runOptions)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -73,7 +74,7 @@ func expectCode(ts *testscript.TestScript, neg bool, args []string) {
 // refusals are the answers to the creation of a pod, by the name of the script.
 var refusals = map[string]*apierrors.StatusError{
 	"no-permission": apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "",
-		fmt.Errorf(`User "eve" cannot create resource "pods" in API group "" in the namespace "shop"`)),
+		errors.New(`user "eve" cannot create resource "pods" in API group "" in the namespace "shop"`)),
 	"pod-security": apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "svctrace-agent-node1-abc",
 		fmt.Errorf(`violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true, hostPID=true)`)),
 }

@@ -109,7 +109,7 @@ func Build(svc *corev1.Service, slcs []discoveryv1.EndpointSlice, nodes []Node) 
 	for _, s := range ips {
 		ip, err := netip.ParseAddr(s)
 		if err != nil {
-			return nil, fmt.Errorf("Service %s/%s has a ClusterIP %q that is no address: %w", svc.Namespace, svc.Name, s, err)
+			return nil, fmt.Errorf("the Service %s/%s has a ClusterIP %q that is no address: %w", svc.Namespace, svc.Name, s, err)
 		}
 		m.ClusterIPs = append(m.ClusterIPs, ip.Unmap())
 	}

@@ -35,7 +35,9 @@ func (p *page) flows(a *Answer) error {
 			to += strayText(a.Model, g)
 		}
 		nodes := list(g.Nodes)
-		if !p.wide {
+		if !p.wide && len(g.Nodes) > 1 {
+			nodes = fmt.Sprintf("%d nodes", len(g.Nodes))
+		} else if !p.wide {
 			nodes = short(nodes, 14)
 		}
 		rows = append(rows, []string{fmt.Sprint(slices.Index(a.Model.Paths, g.Path) + 1), to, state, fmt.Sprint(g.Count), g.NAT(), expiryText(g.ExpiresSeconds), nodes})

@@ -86,8 +86,8 @@ func (p *page) probe(a *Answer, x *survey.Probe) {
 			p.paragraph(faint, "      ", diagnose.DropText(&r.first.Drops[k]))
 		}
 	}
-	if to := spreadText(a, x); to != "" {
-		p.paragraph(plain, "    ", "reached "+to)
+	for _, to := range spreadLines(a, x) {
+		p.line(plain, "    "+to)
 	}
 	if p.wide {
 		p.probeDetail(x)
@@ -159,8 +159,8 @@ func micros(n int64) string {
 	return (time.Duration(n) * time.Microsecond).Round(10 * time.Microsecond).String()
 }
 
-// spreadText lists the endpoints that were reached, each with what the walk says.
-func spreadText(a *Answer, x *survey.Probe) string {
+// spreadLines lists the endpoints that were reached, each with how often and with what the walk says.
+func spreadLines(a *Answer, x *survey.Probe) []string {
 	counts := map[netip.AddrPort]int{}
 	var order []netip.AddrPort
 	for i := range x.Answer.Attempts {
@@ -188,7 +188,7 @@ func spreadText(a *Answer, x *survey.Probe) string {
 		} else if e == x.Walk.Destination {
 			said = "not translated"
 		}
-		out = append(out, fmt.Sprintf("%s %d times (%s)", e, counts[e], said))
+		out = append(out, fmt.Sprintf("%-21s %d of %d, %s", e, counts[e], len(x.Answer.Attempts), said))
 	}
-	return strings.Join(out, ", ")
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
@@ -82,7 +83,14 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 			return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
 		}
 	}
+	out.Walks = slices.DeleteFunc(out.Walks, cannotBe)
 	return out, errors.Join(errs...)
+}
+
+// cannotBe reports whether a walk failed because the address that stands for a pod cannot be one: where every pod has a
+// route of its own, there is no interface that an unused address would be behind.
+func cannotBe(w Walk) bool {
+	return w.Client.Invented && w.Error != nil && w.Error.Code == wire.CodeBadRequest
 }
 
 // Passed asks the agent on a node that walks only came to what the node is, and for its flows.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -175,5 +176,49 @@ func TestMultipathAndSourceRules(t *testing.T) {
 	}
 	if found, err := r.SourceRules(ctx, true); err != nil || found {
 		t.Errorf("IPv6: source rules %v, %v", found, err)
+	}
+}
+
+func TestRefusalsAreExplained(t *testing.T) {
+	r := open(t, "rule add fwmark 6 prohibit", "link add eth1 type veth peer name peer1", "link set eth1 up", "link set peer1 up",
+		"addr add 10.251.0.11/24 dev eth1")
+	if err := os.WriteFile("/proc/sys/net/ipv4/conf/eth0/rp_filter", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	a := netip.MustParseAddr
+	for name, c := range map[string]struct {
+		q    node.RouteQuery
+		want string
+	}{
+		"rule":        {node.RouteQuery{Dst: a("10.250.0.7"), Mark: 6}, "policy rule 32765: from all fwmark 0x6 prohibit"},
+		"rp_filter":   {node.RouteQuery{Dst: a("10.250.0.11"), Src: a("10.251.0.7"), In: "eth0"}, "net.ipv4.conf.eth0.rp_filter is 1: the way back to 10.251.0.7 is by eth1, not by eth0"},
+		"not forward": {node.RouteQuery{Dst: a("10.251.0.7"), Src: a("10.250.0.7"), In: "eth0"}, "net.ipv4.conf.eth0.forwarding is 0, and 10.251.0.7 is not an address of this host"},
+	} {
+		var refused *node.RouteError
+		if _, err := r.Route(context.Background(), c.q); !errors.As(err, &refused) || refused.Reason != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestFIBLookupBySource(t *testing.T) {
+	r := open(t, "link add eth1 type veth peer name peer1", "link set eth1 up", "link set peer1 up", "addr add 10.251.0.11/24 dev eth1",
+		"route add default via 10.250.0.1", "route add default via 10.251.0.1 table 100", "rule add from 10.9.0.0/16 lookup 100")
+	a := netip.MustParseAddr
+	for src, want := range map[string]string{"10.9.1.1": "eth1", "10.8.1.1": "eth0"} {
+		got, err := r.FIBLookup(context.Background(), node.FIBQuery{Dst: a("1.2.3.4"), Src: a(src)})
+		if err != nil || got.Out != want {
+			t.Errorf("from %s: %+v, %v, want %s", src, got, err, want)
+		}
+	}
+}
+
+func TestFIBStateIsBounded(t *testing.T) {
+	r := open(t)
+	if _, err := r.FIBState(context.Background(), 3); !errors.Is(err, ErrTooManyRoutes) {
+		t.Errorf("got %v, want %v", err, ErrTooManyRoutes)
+	}
+	if s, err := r.FIBState(context.Background(), 1000); err != nil || len(s.Routes) <= 3 {
+		t.Errorf("got %+v, %v", s, err)
 	}
 }
