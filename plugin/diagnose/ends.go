@@ -11,6 +11,47 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
+// The kinds of this family: what happens at the endpoint, and on the way back.
+var (
+	TargetPortNotListening = Kind{
+		ID: "target-port-not-listening", Severity: Error, Title: "nobody listens",
+		Means:  "Connections reach an endpoint, and no process listens there on the target port, so that the pod itself refuses them.",
+		Proven: "The walk goes on into the pod, and no socket of it takes the packet. What the pod does listen on is the evidence.",
+		Fix:    "compare the Service's targetPort with the port that the application listens on, and see whether it runs: kubectl exec POD -- ss -lntu",
+	}
+	ListensOnLoopbackOnly = Kind{
+		ID: "listens-on-loopback-only", Severity: Error, Title: "loopback only",
+		Means:  "The application listens on 127.0.0.1 or ::1 only: it takes connections from within its own pod and refuses all others.",
+		Proven: "The walk goes on into the pod, where a socket has the port, bound to a loopback address.",
+		Fix:    "let the application listen on all addresses (0.0.0.0 or ::) instead of 127.0.0.1 or ::1",
+	}
+	ReplyNotTranslated = Kind{
+		ID: "reply-not-translated", Severity: Error, Title: "bad reply",
+		Means: "The endpoint's answer does not pass the node that translated the connection, so it comes from an address that the client does not know, " +
+			"and is refused.",
+		Proven: "The reply is walked too, from the endpoint back to the client, and meets no connection tracking entry that translates it.",
+		Fix: "the reply must pass the node that translated the connection: masquerade the source there, route the reply that way, or, on one bridge, set " +
+			"net.bridge.bridge-nf-call-iptables to 1",
+		References: []string{"kubernetes/kubernetes#38802", "kubernetes/kubernetes#127031"},
+	}
+	ReplyDropped = Kind{
+		ID: "reply-dropped", Severity: Error, Title: "reply lost",
+		Means:  "The connection reaches the endpoint, and its answer is lost on the way back.",
+		Proven: "The reply is walked too, from the endpoint back to the client, and ends on the way.",
+		Fix:    "the evidence names what stops the reply: a rule, a reverse path filter or a missing route back to the client",
+	}
+	AsymmetricPath = Kind{
+		ID: "asymmetric-path", Severity: Info, Title: "asymmetric",
+		Means:  "The answer comes back by another way than the connection went. It arrives, and whatever keeps state on one of the ways sees half of it.",
+		Proven: "The walks of the packet and of its reply pass different nodes or interfaces.",
+		Fix:    "it works as long as nothing on either way keeps state; see the routes of both nodes if connections hang later",
+	}
+)
+
+func endsFamily() Family {
+	return Family{Name: "The endpoint and the way back", Kinds: []Kind{TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath}}
+}
+
 // Deaf reports whether an outcome comes to a stack where no socket takes it.
 func Deaf(o *trace.Outcome) bool { return o.Verdict == trace.Local && o.Reason != "" }
 

@@ -329,8 +329,4 @@ func TestDuplicateAddresses(t *testing.T) {
 			t.Errorf("1.%d: %+v", release, e.Shares)
 		}
 	}
-	if m := build(t, service(nil), slice(ep("10.244.1.2", "n1", func(e *discoveryv1.Endpoint) { e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "a"} }),
-		ep("10.244.1.2", "n1", func(e *discoveryv1.Endpoint) { e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "b"} }))); len(m.Notes) != 1 {
-		t.Errorf("notes %q", m.Notes)
-	}
 }

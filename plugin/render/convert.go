@@ -22,6 +22,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		FlowGroups:  []FlowGroup{},
 		Findings:    []Finding{},
 		NotTraced:   []NotTraced{},
+		NotRead:     append([]string{}, a.Unread...),
 	}
 	for _, p := range a.Model.Ports {
 		for _, e := range p.Endpoints {
@@ -57,6 +58,9 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
+	}
+	if f := a.Report.Lead(); f != nil {
+		out.Headline = onNodes(f) + f.Sentence
 	}
 	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
@@ -121,10 +125,13 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
 	out := Finding{
 		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
-		Places: []Place{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+		Places: []Place{}, Consequences: []Finding{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
 	}
 	for _, p := range f.Places {
 		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})
+	}
+	for i := range f.Consequences {
+		out.Consequences = append(out.Consequences, findingOf(m, &f.Consequences[i]))
 	}
 	return out
 }

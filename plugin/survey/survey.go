@@ -19,8 +19,10 @@ import (
 // Node is what was learnt about one node.
 type Node struct {
 	intent.Node
-	Hello    wire.Hello
-	Describe wire.DescribeAnswer
+	Hello wire.Hello
+	// LocalPorts are the ports that the node's kernel uses itself; nil when they were not read.
+	LocalPorts *LocalPorts
+	Describe   wire.DescribeAnswer
 	// Flows are the conntrack entries to any access path of the Service; Total counts those beyond the limit too.
 	Flows     []wire.Flow
 	FlowTotal int
