@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/dataplane"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/facts"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
@@ -121,6 +122,8 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 		a.Walk, err = walkFor(ctx, *q.Walk)
 	case q.Flows != nil:
 		a.Flows, err = flows(ctx, *q.Flows)
+	case q.Facts != nil:
+		a.Facts, err = collect(ctx, *q.Facts)
 	default:
 		err = usageError{errors.New("the request asks for nothing that this agent knows")}
 	}
@@ -229,6 +232,15 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 	}
 	a.Truncated = a.Total > len(a.Flows)
 	return a, nil
+}
+
+func collect(ctx context.Context, q wire.FactsRequest) (a *wire.FactsAnswer, err error) {
+	err = here(func(ns *live.Namespace) error {
+		var err error
+		a, err = facts.Collect(ctx, ns, q, flowOf)
+		return err
+	})
+	return a, err
 }
 
 // tcpStates are conntrack's names (enum tcp_conntrack), as conntrack -L prints them.

@@ -38,6 +38,7 @@ type Request struct {
 	Describe *DescribeRequest `json:"describe,omitempty"`
 	Walk     *WalkRequest     `json:"walk,omitempty"`
 	Flows    *FlowsRequest    `json:"flows,omitempty"`
+	Facts    *FactsRequest    `json:"facts,omitempty"`
 }
 
 // Answer answers the request with the same ID: Error, or what was asked for.
@@ -47,6 +48,7 @@ type Answer struct {
 	Describe *DescribeAnswer `json:"describe,omitempty"`
 	Walk     *trace.Trace    `json:"walk,omitempty"`
 	Flows    *FlowsAnswer    `json:"flows,omitempty"`
+	Facts    *FactsAnswer    `json:"facts,omitempty"`
 	// Micros is the time the agent took for this answer, in microseconds.
 	Micros int64 `json:"micros"`
 }

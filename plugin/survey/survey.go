@@ -33,6 +33,9 @@ type Node struct {
 	FlowTotal int
 	// FlowsError says why flows could not be read; empty when they were.
 	FlowsError string
+	// Facts are what the node tells beyond walks and flows; nil when they could not be had, and then FactsError says why.
+	Facts      *wire.FactsAnswer
+	FactsError string
 	// Walks are the walks on this node, in the order of the access paths and then of the clients.
 	Walks []Walk
 	// Agent's own work: the sum of the times it reported for its answers.
@@ -111,6 +114,13 @@ func askAll(ctx context.Context, a Agent, m *intent.Model, n *Node) error {
 			return nil
 		})
 	}
+	ask(wire.Request{Facts: factsRequest(m)}, func(ans *wire.Answer) error {
+		n.Facts = ans.Facts
+		if ans.Error != nil {
+			n.FactsError = ans.Error.Message
+		}
+		return nil
+	})
 	for _, r := range flowRequests(m, n) {
 		ask(wire.Request{Flows: r}, func(ans *wire.Answer) error {
 			switch {

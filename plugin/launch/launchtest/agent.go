@@ -19,6 +19,8 @@ type Agent struct {
 	Walk func(wire.WalkRequest) (*trace.Trace, *wire.Error)
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
+	// Facts are the node's; nil answers with none.
+	Facts *wire.FactsAnswer
 	// Version is the wire version it claims; 0 is the right one.
 	Version int
 	// Silent agents read and never answer.
@@ -72,6 +74,11 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 		}
 		f.Total = len(f.Flows)
 		ans.Flows = &f
+	case req.Facts != nil:
+		ans.Facts = a.Facts
+		if ans.Facts == nil {
+			ans.Facts = &wire.FactsAnswer{Unread: []string{"everything: this agent has no facts"}}
+		}
 	default:
 		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
 	}
