@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
@@ -52,11 +53,12 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		clock.total()
 	}()
 
-	pods := o.podsOf(ctx, chosen)
-	if err := o.survey(ctx, fleet, m, chosen, pods, a); err != nil {
+	pods, around := o.surroundings(ctx, objects, chosen)
+	a.Unread = around.Unread
+	if err := o.survey(ctx, fleet, m, chosen, pods, around, a); err != nil {
 		return err
 	}
-	if err := o.settle(ctx, fleet, chosen, pods, a); err != nil {
+	if err := o.settle(ctx, fleet, chosen, pods, around, a); err != nil {
 		return err
 	}
 	clock.agents(fleet, a.Nodes)
@@ -136,9 +138,29 @@ func (o *runOptions) podsOf(ctx context.Context, nodes []intent.Node) map[string
 	return out
 }
 
+// surroundings reads, at once, the pods of each node and the objects around the Service. Other pods than the Service's own
+// namespace's join them: one may have an endpoint's address.
+func (o *runOptions) surroundings(ctx context.Context, objects *cluster.Objects, nodes []intent.Node) (map[string][]corev1.Pod, *apistate.State) {
+	var (
+		wg   sync.WaitGroup
+		pods map[string][]corev1.Pod
+	)
+	wg.Go(func() { pods = o.podsOf(ctx, nodes) })
+	around := cluster.Around(ctx, o.client, objects)
+	wg.Wait()
+	for _, n := range nodes {
+		for i := range pods[n.Name] {
+			if p := &pods[n.Name][i]; p.Namespace != objects.Service.Namespace {
+				around.Pods = append(around.Pods, *p)
+			}
+		}
+	}
+	return pods, around
+}
+
 // survey asks all agents at once. A node whose agent cannot be had is left out of the answer and named in it; if no agent
 // can be had, the first failure is returned.
-func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.Model, chosen []intent.Node, pods map[string][]corev1.Pod, a *render.Answer) error {
+func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.Model, chosen []intent.Node, pods map[string][]corev1.Pod, around *apistate.State, a *render.Answer) error {
 	ctx, cancel := context.WithTimeout(ctx, o.agents.Timeout+5*time.Second)
 	defer cancel()
 	nodes := make([]*survey.Node, len(chosen))
@@ -177,7 +199,7 @@ func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.
 		return failed
 	}
 	a.Model = m
-	a.Report = diagnose.Compare(m, a.Nodes)
+	a.Report = diagnose.Compare(m, a.Nodes, around)
 	return nil
 }
 
@@ -188,7 +210,7 @@ func isFailure(err error) bool {
 
 // settle repeats the survey while the endpoints change under it: a difference between the API of before and the kernel of
 // after would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
-func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []intent.Node, pods map[string][]corev1.Pod, a *render.Answer) error {
+func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []intent.Node, pods map[string][]corev1.Pod, around *apistate.State, a *render.Answer) error {
 	for range 3 {
 		if a.Report.Overall() != diagnose.Differs {
 			return nil
@@ -209,8 +231,9 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, chosen []i
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		a.Skipped = nil
-		if err := o.survey(ctx, fleet, m, chosen, pods, a); err != nil {
+		around = cluster.Around(ctx, o.client, objects)
+		a.Skipped, a.Unread = nil, around.Unread
+		if err := o.survey(ctx, fleet, m, chosen, pods, around, a); err != nil {
 			return err
 		}
 	}

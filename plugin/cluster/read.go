@@ -20,6 +20,8 @@ type Objects struct {
 	Service *corev1.Service
 	Slices  []discoveryv1.EndpointSlice
 	Nodes   []intent.Node
+	// NodeObjects are the objects behind Nodes, in the same order.
+	NodeObjects []corev1.Node
 }
 
 // Read fetches a Service, its EndpointSlices and the nodes, all at once.
@@ -45,6 +47,7 @@ func Read(ctx context.Context, client kubernetes.Interface, namespace, name stri
 			errs[2] = explain(err, "list", "nodes", "")
 			return
 		}
+		out.NodeObjects = list.Items
 		for i := range list.Items {
 			out.Nodes = append(out.Nodes, intent.NodeOf(&list.Items[i]))
 		}

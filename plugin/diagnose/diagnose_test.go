@@ -59,7 +59,7 @@ func compare(m *intent.Model, flows []wire.Flow, outs ...trace.Outcome) (diagnos
 	n := &survey.Node{Node: intent.Node{Name: "n1"}, Flows: flows}
 	c := intent.Client{Kind: intent.FromPod, Node: "n1", Source: netip.MustParseAddr("10.244.1.99")}
 	n.Walks = []survey.Walk{{Path: m.Paths[0], Client: c, Destination: netip.MustParseAddrPort(vip), Trace: t, Expect: m.Expect(m.Paths[0], c, n.Node, intent.IPTables)}}
-	r := diagnose.Compare(m, []*survey.Node{n})
+	r := diagnose.Compare(m, []*survey.Node{n}, nil)
 	var ids []string
 	for _, f := range r.Findings {
 		ids = append(ids, f.ID)
@@ -189,7 +189,7 @@ func TestSameFindingOnSeveralNodesIsOne(t *testing.T) {
 		nodes = append(nodes, &survey.Node{Node: intent.Node{Name: name}, Walks: []survey.Walk{{
 			Path: m.Paths[0], Client: c, Destination: netip.MustParseAddrPort(vip), Trace: tr, Expect: m.Expect(m.Paths[0], c, intent.Node{Name: name}, intent.IPTables)}}})
 	}
-	r := diagnose.Compare(m, nodes)
+	r := diagnose.Compare(m, nodes, nil)
 	if len(r.Findings) != 1 || !slices.Equal(r.Findings[0].Nodes, []string{"n1", "n2"}) || len(r.Comparisons) != 2 {
 		t.Errorf("%+v", r.Findings)
 	}
@@ -198,7 +198,7 @@ func TestSameFindingOnSeveralNodesIsOne(t *testing.T) {
 func TestCatalogueIDsAreUniqueAndComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range diagnose.Catalogue() {
-		if seen[k.ID] || k.Title == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
+		if seen[k.ID] || k.Title == "" || k.Means == "" || k.Proven == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
 			t.Errorf("%+v", k)
 		}
 		seen[k.ID] = true

@@ -23,6 +23,12 @@ type Finding struct {
 	Places []Place
 	// Evidence are the rules, flows and conditions that prove it.
 	Evidence []string
+	// About limits what the finding explains to findings of these subjects; nil does not limit it.
+	About []string
+	// Fix is the next step for this very case, or the kind's.
+	Fix string
+	// Consequences are findings that this one explains.
+	Consequences []Finding
 }
 
 // Place is an access path as used by a kind of client.
@@ -38,6 +44,10 @@ type draft struct {
 	subject  string
 	sentence string
 	evidence []string
+	// about is Finding.About.
+	about []string
+	// fix is what to do in this very case, where more can be said than the catalogue does.
+	fix string
 }
 
 // ledger collects drafts into findings.
@@ -54,7 +64,8 @@ func (l *ledger) add(node string, d draft, places ...Place) *Finding {
 	}
 	f := l.at[key]
 	if f == nil {
-		f = &Finding{Kind: d.kind, Severity: cmp.Or(d.severity, d.kind.Severity), Subject: d.subject, Sentence: d.sentence}
+		f = &Finding{Kind: d.kind, Severity: cmp.Or(d.severity, d.kind.Severity), Subject: d.subject, Sentence: d.sentence, About: d.about,
+			Fix: cmp.Or(d.fix, d.kind.Fix)}
 		l.at[key] = f
 		l.findings = append(l.findings, f)
 	}

@@ -9,6 +9,33 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
+// The kinds of this family: connections that exist already.
+var (
+	FlowToGoneEndpoint = Kind{
+		ID: "flow-to-gone-endpoint", Severity: Warning, Title: "flow to nowhere",
+		Means: "A live flow of the Service goes to an address that is no endpoint any more. New connections are well; this client's are not. A UDP client " +
+			"that keeps sending renews the entry and never recovers, which is an error.",
+		Proven:     "The node's connection tracking holds an open flow to the Service's address whose replies would come from an address that stands in no EndpointSlice.",
+		Fix:        "a TCP client must reconnect; for UDP delete the entry on the node: conntrack -D -p udp --orig-dst ADDRESS",
+		References: []string{"kubernetes/kubernetes#125467", "kubernetes/kubernetes#19029", "kubernetes/kubernetes#139628", "kubernetes/kubernetes#124290"},
+	}
+	FlowUntranslated = Kind{
+		ID: "flow-untranslated", Severity: Warning, Title: "untranslated flow",
+		Means:      "A live flow to the Service's address is not translated: it began before there was a rule, and a flow keeps to what was decided for its first packet.",
+		Proven:     "The node's connection tracking holds a flow to the Service's address whose replies are expected from that same address.",
+		Fix:        "the flow began before there was a rule and keeps to that; delete the entry on the node with conntrack -D, or wait until it expires",
+		References: []string{"kubernetes/kubernetes#48370", "kubernetes/kubernetes#66651"},
+	}
+)
+
+func flowFamily() Family {
+	return Family{Name: "Live flows", Kinds: []Kind{FlowToGoneEndpoint, FlowUntranslated}, check: func(s *scene, l *ledger) {
+		for _, n := range s.nodes {
+			checkFlows(s.model, n, l)
+		}
+	}}
+}
+
 // checkFlows looks for live flows that go where no endpoint is. TCP connections that are closing are as they should be.
 func checkFlows(m *intent.Model, n *survey.Node, l *ledger) {
 	for _, p := range m.Paths {

@@ -6,6 +6,26 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
+// The kinds of this family: what could not be told.
+var (
+	Undetermined = Kind{
+		ID: "undetermined", Severity: Warning, Title: "could not tell",
+		Means:  "The packet meets a rule, an extension or a program that svctrace does not understand, and what happens depends on it.",
+		Proven: "The walk forks at something that is not modelled, and the branches end differently.",
+		Fix:    "the evidence names what is not modelled, and where it stands",
+	}
+	WalkFailed = Kind{
+		ID: "walk-failed", Severity: Warning, Title: "could not tell",
+		Means:  "The agent on the node could not read the state that the walk needs.",
+		Proven: "The agent's own error.",
+		Fix:    "the agent could not read the state; --profile privileged gives it every capability",
+	}
+)
+
+func unknownFamily() Family {
+	return Family{Name: "What could not be told", Kinds: []Kind{Undetermined, WalkFailed}}
+}
+
 // undetermined reports branches that the engine could not evaluate.
 func undetermined(w *survey.Walk, v view) []draft {
 	var out []draft

@@ -21,6 +21,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		Walks:       []Walk{},
 		Findings:    []Finding{},
 		NotTraced:   []NotTraced{},
+		NotRead:     append([]string{}, a.Unread...),
 	}
 	for _, p := range a.Model.Ports {
 		for _, e := range p.Endpoints {
@@ -50,6 +51,9 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
+	}
+	if f := a.Report.Lead(); f != nil {
+		out.Headline = onNodes(f) + f.Sentence
 	}
 	for _, s := range a.Skipped {
 		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Reason: s.Why})
@@ -104,10 +108,13 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
 	out := Finding{
 		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
-		Places: []Place{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+		Places: []Place{}, Consequences: []Finding{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
 	}
 	for _, p := range f.Places {
 		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})
+	}
+	for i := range f.Consequences {
+		out.Consequences = append(out.Consequences, findingOf(m, &f.Consequences[i]))
 	}
 	return out
 }

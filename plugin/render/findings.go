@@ -17,6 +17,9 @@ func (p *page) findings(a *Answer) {
 	if a.Left > 0 {
 		p.paragraph(yellow, "NOT TRACED  ", fmt.Sprintf("%d more nodes with endpoints: --max-nodes raises the limit, --node chooses", a.Left))
 	}
+	for _, u := range a.Unread {
+		p.paragraph(yellow, "NOT READ  ", u)
+	}
 	if len(a.Report.Findings) == 0 {
 		p.line(plain, "FINDINGS none")
 		return
@@ -43,6 +46,9 @@ func (p *page) findings(a *Answer) {
 				break
 			}
 			p.paragraph(faint, "    proof: ", p.bounded(e))
+		}
+		for _, c := range diagnose.All(f.Consequences) {
+			p.paragraph(plain, "    hence: ", fmt.Sprintf("%s: %s%s", c.ID, onNodes(&c), c.Sentence))
 		}
 		p.paragraph(plain, "    fix: ", f.Fix)
 	}

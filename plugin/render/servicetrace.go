@@ -15,7 +15,9 @@ type ServiceTrace struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	// Result is ok, differs or unknown.
-	Result      string       `json:"result"`
+	Result string `json:"result"`
+	// Headline is the worst finding in one sentence; absent when connections work.
+	Headline    string       `json:"headline,omitempty"`
 	Service     Service      `json:"service"`
 	Endpoints   []Endpoint   `json:"endpoints"`
 	Nodes       []Node       `json:"nodes"`
@@ -23,6 +25,8 @@ type ServiceTrace struct {
 	Walks       []Walk       `json:"walks"`
 	Findings    []Finding    `json:"findings"`
 	NotTraced   []NotTraced  `json:"notTraced"`
+	// NotRead says what could not be read of the API and would only have explained more.
+	NotRead []string `json:"notRead"`
 }
 
 // Service is what the API says about the Service.
@@ -157,6 +161,8 @@ type Finding struct {
 	Places   []Place  `json:"places"`
 	Evidence []string `json:"evidence"`
 	Fix      string   `json:"fix"`
+	// Consequences are findings that follow from this one.
+	Consequences []Finding `json:"consequences"`
 }
 
 // Place is an access path as used by a kind of client.

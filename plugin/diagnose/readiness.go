@@ -3,12 +3,25 @@ package diagnose
 import (
 	"fmt"
 	"strings"
-
-	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 )
 
-// checkAPI reports what the API alone shows: service ports that no endpoint serves.
-func checkAPI(m *intent.Model, l *ledger) {
+// NoReadyEndpoints is the most common cause of all.
+var NoReadyEndpoints = Kind{
+	ID: "no-ready-endpoints", Severity: Error, Title: "no endpoints",
+	Means: "A service port has no endpoint that could answer: no pod matches the selector, none has the target port, or those that do are not ready. " +
+		"Every node refuses the connection.",
+	Proven:     "No EndpointSlice of the Service holds an endpoint for the port that is ready, or that still serves while it terminates.",
+	Fix:        "see the pods and their readiness: kubectl get pods, kubectl describe",
+	References: []string{"kubernetes/kubernetes#17359", "kubernetes/kubernetes#97360", "kubernetes/kubernetes#112233"},
+}
+
+func readinessFamily() Family {
+	return Family{Name: "Endpoints in the API", Kinds: []Kind{NoReadyEndpoints}, check: checkReadiness}
+}
+
+// checkReadiness reports service ports that no endpoint serves.
+func checkReadiness(s *scene, l *ledger) {
+	m := s.model
 	for i, p := range m.Ports {
 		usable := 0
 		var states []string
