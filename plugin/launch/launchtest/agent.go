@@ -19,7 +19,7 @@ type Agent struct {
 	Walk func(wire.WalkRequest) (*trace.Trace, *wire.Error)
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
-	// Facts are the node's; nil answers with none.
+	// Facts are the node's; nil answers that there are none.
 	Facts *wire.FactsAnswer
 	// Version is the wire version it claims; 0 is the right one.
 	Version int
@@ -77,7 +77,7 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 	case req.Facts != nil:
 		ans.Facts = a.Facts
 		if ans.Facts == nil {
-			ans.Facts = &wire.FactsAnswer{Unread: []string{"everything: this agent has no facts"}}
+			ans.Error = &wire.Error{Code: wire.CodeUnreadable, Message: "there are no facts"}
 		}
 	default:
 		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
