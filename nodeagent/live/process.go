@@ -38,7 +38,8 @@ func nameOf(proc string) string {
 	return "pid " + filepath.Base(proc) + " " + exe
 }
 
-// Processes names the processes in this namespace that run a program, by the name that they were started under.
+// Processes names the processes in this namespace that run a program, by the name that they were started under: their own,
+// or the first argument of a binary that holds several programs.
 func (n *Namespace) Processes(_ context.Context, program string) ([]string, error) {
 	here, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
@@ -54,8 +55,9 @@ func (n *Namespace) Processes(_ context.Context, program string) ([]string, erro
 		if err != nil {
 			continue // it has ended
 		}
-		first, _, _ := bytes.Cut(line, []byte{0})
-		if filepath.Base(string(first)) != program {
+		first, rest, _ := bytes.Cut(line, []byte{0})
+		second, _, _ := bytes.Cut(rest, []byte{0})
+		if filepath.Base(string(first)) != program && string(second) != program {
 			continue
 		}
 		if there, err := os.Readlink(p + "/ns/net"); err == nil && there == here {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
@@ -140,7 +141,16 @@ func text(fs []diagnose.Finding) string {
 	return b.String()
 }
 
-// pods lists the Service's pods on a node.
+// clientIP is the IPv4 address of the client pod on node1; "" when it cannot be read.
+func (b *bed) clientIP(ctx context.Context) string {
+	pod, err := b.client.CoreV1().Pods(namespace).Get(ctx, b.clients[0].Name, metav1.GetOptions{})
+	if err != nil {
+		return ""
+	}
+	return pod.Status.PodIP
+}
+
+// podOn is the Service's pod on a node, nil when it has none there.
 func (b *bed) podOn(node string) *corev1.Pod {
 	for i := range b.demo.Pods {
 		if b.demo.Pods[i].Spec.NodeName == node {
