@@ -8,7 +8,7 @@ IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
 OUT       ?= build
 LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
 TOOL       = $(GO) tool -modfile=test/tools/go.mod
-MODULES    = . test/lab test/e2e
+MODULES    = . test/lab test/e2e test/faults
 
 # What the lab and the tests need from Debian: package:file that tells whether it is there.
 DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit lab-test e2e check bench oracle clean
+.PHONY: help deps build install image demo test unit lab-test e2e faults check bench oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,7 +42,7 @@ demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: 
 	cd test/lab && $(GO) build -o $(abspath $(OUT))/lab ./cmd/lab
 	@test/demo.sh $(OUT)
 
-test: deps unit lab-test e2e ## Run all tests
+test: deps unit lab-test e2e faults ## Run all tests
 
 unit: ## Run the unit tests and the oracle
 	$(GO) test -race ./...
@@ -52,6 +52,9 @@ lab-test: ## Run the lab's own tests
 
 e2e: ## Run the plugin against the lab
 	cd test/e2e && $(GO) test -timeout 40m ./...
+
+faults: ## Cause every fault of a node in a lab, and require its finding
+	cd test/faults && $(GO) test -timeout 10m ./...
 
 check: ## gofmt, vet, staticcheck
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi

@@ -38,9 +38,9 @@ var (
 	}
 	InvalidDrop = Kind{
 		ID: "invalid-drop", Severity: Info, Title: "invalid packets dropped",
-		Means: "kube-proxy's rule in FORWARD drops packets that connection tracking calls invalid, such as those outside the TCP window or of connections it does not " +
+		Means: "The node's kube-proxy's rule in FORWARD drops packets that connection tracking calls invalid, such as those outside the TCP window or of connections it does not " +
 			"know. Few are normal; many mean connections that hang or are reset halfway, mostly because answers take another way.",
-		Proven:     "net.netfilter.nf_conntrack_tcp_be_liberal is 0, and the counter of the rule in KUBE-FORWARD is not.",
+		Proven:     "The parameter net.netfilter.nf_conntrack_tcp_be_liberal is 0, and the counter of the rule in KUBE-FORWARD is not.",
 		Fix:        "set kube-proxy's conntrack.tcpBeLiberal, or sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, and restart kube-proxy; find out whether answers pass the node",
 		References: []string{"kubernetes/kubernetes#74839", "kubernetes/kubernetes#117924", "kubernetes/kubernetes#94861"},
 	}
@@ -139,7 +139,7 @@ func checkNotrack(e branchEnd, l *ledger) {
 		if h.Rule == nil || !strings.Contains(strings.ToLower(h.Action+" "+h.Rule.Text), "notrack") {
 			return
 		}
-		l.add(e.node.Name, draft{kind: NotrackOnPath, subject: h.Table + " " + h.Chain, evidence: []string{counted(h)},
-			sentence: fmt.Sprintf("a rule in chain %s of table %s keeps the Service's packets out of connection tracking, so that they are not translated", h.Chain, h.Table)}, e.place)
+		l.add(e.node.Name, draft{kind: NotrackOnPath, evidence: []string{counted(h)},
+			sentence: fmt.Sprintf("a rule in table %s keeps the Service's packets out of connection tracking, so that they are not translated", h.Table)}, e.place)
 	})
 }

@@ -16,7 +16,7 @@ var (
 	IPForwardOff = Kind{
 		ID: "ip-forward-off", Severity: Error, Title: "forwarding off",
 		Means:      "The node does not forward packets from one interface to another. Pods on it reach nothing but the node itself, and nobody reaches its pods.",
-		Proven:     "net.ipv4.ip_forward (or the interface's own forwarding, or net.ipv6.conf.all.forwarding) is 0; the walk's routing decision drops the packet.",
+		Proven:     "The parameter net.ipv4.ip_forward (or the interface's own forwarding, or net.ipv6.conf.all.forwarding) is 0; the walk's routing decision drops the packet.",
 		Fix:        "sysctl -w net.ipv4.ip_forward=1, and find what set it to 0: a file in /etc/sysctl.d that a hardening profile brought is usual",
 		Explains:   also(foreignDifferences, "no-route-to-endpoint", "no-translation"),
 		References: []string{"kubernetes/kubernetes#84254", "cilium/pwru#416"},
@@ -45,7 +45,7 @@ var (
 			"a route to that address the connection fails at once; with one by another interface it leaves with a source that the endpoint cannot answer.",
 		Proven:     "The kernel's route to the Service's address is compared with its route to the endpoint.",
 		Fix:        "add a route for the Services' range by the interface that reaches the pods: ip route add SERVICE-RANGE dev INTERFACE src NODE-ADDRESS",
-		Explains:   []string{"rejected-though-endpoints", "dropped-though-endpoints", "no-translation"},
+		Explains:   []string{"rejected-though-endpoints", "dropped-though-endpoints", "no-translation", "walk-failed"},
 		References: []string{"kubernetes/kubernetes#63479"},
 	}
 )
@@ -123,7 +123,11 @@ func checkForwarding(s *scene, l *ledger, n *survey.Node, a *wire.FactsAnswer, f
 func checkSources(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 	for i := range n.Walks {
 		w := &n.Walks[i]
-		if w.Client.Kind != intent.FromNode || w.Trace == nil || w.Path.Kind == intent.NodePort {
+		if w.Client.Kind != intent.FromNode || w.Path.Kind == intent.NodePort {
+			continue
+		}
+		if w.Trace == nil {
+			checkStart(n, a, w, l)
 			continue
 		}
 		vip, ok := routeTo(a, w.Destination.Addr().String())
@@ -139,6 +143,16 @@ func checkSources(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, severity: Warning, subject: o.Destination.String(),
 				sentence: fmt.Sprintf("the node's own connections to %s go to the endpoint with the source %s of %s, and leave by %s", w.Destination.Addr(), vip.Source, vip.Out, ep.Out),
 				evidence: []string{routeText(vip), routeText(ep)}}, Place{Path: w.Path, Client: w.Client.Kind})
+		}
+	}
+}
+
+// checkStart reports a walk that could not start because the kernel has no way to the Service's address: so could no process.
+func checkStart(n *survey.Node, a *wire.FactsAnswer, w *survey.Walk, l *ledger) {
+	for _, r := range a.Routes {
+		if r.To == w.Destination.Addr() && r.Refused != "" {
+			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, subject: r.To.String(), evidence: []string{fmt.Sprintf("ip route get %s: %s", r.To, r.Refused)},
+				sentence: fmt.Sprintf("the node has no route to %s, and its own connections need one before any rule is asked", r.To)}, Place{Path: w.Path, Client: w.Client.Kind})
 		}
 	}
 }

@@ -37,7 +37,7 @@ var (
 		ID: "node-port-in-ephemeral-range", Severity: Warning, Title: "node port in ephemeral range",
 		Means: "The node may choose the Service's node port as the source port of its own connections. Answers to such a connection are then taken for connections " +
 			"to the Service: now and then an outgoing connection times out.",
-		Proven:     "net.ipv4.ip_local_port_range holds the port, and net.ipv4.ip_local_reserved_ports does not.",
+		Proven:     "The parameter net.ipv4.ip_local_port_range holds the port, and net.ipv4.ip_local_reserved_ports does not.",
 		Fix:        "reserve the node ports: sysctl -w net.ipv4.ip_local_reserved_ports=30000-32767",
 		References: []string{"kubernetes/kubernetes#111682", "kubernetes/kubernetes#111823", "cilium/cilium#10261"},
 	}
@@ -52,9 +52,9 @@ var (
 	}
 	RouteLocalnetOff = Kind{
 		ID: "route-localnet-off", Severity: Warning, Title: "route_localnet off",
-		Means: "kube-proxy is set to serve node ports at 127.0.0.1, for which it switches route_localnet on when it starts, and something switched it off again. " +
+		Means: "The node's kube-proxy is set to serve node ports at 127.0.0.1, for which it switches route_localnet on when it starts, and something switched it off again. " +
 			"Connections to the node port at 127.0.0.1 time out.",
-		Proven:     "net.ipv4.conf.all.route_localnet is 0, kube-proxy runs in iptables mode, and its localhostNodePorts is true.",
+		Proven:     "The parameter net.ipv4.conf.all.route_localnet is 0, kube-proxy runs in iptables mode, and its localhostNodePorts is true.",
 		Fix:        "sysctl -w net.ipv4.conf.all.route_localnet=1 (a hardening profile may set it to 0), or set localhostNodePorts to false",
 		References: []string{"kubernetes/kubernetes#67730"},
 	}
@@ -159,7 +159,7 @@ func checkLocalhost(m *intent.Model, n *survey.Node, l *ledger) {
 			}
 			l.add(n.Name, draft{kind: LocalhostNodePort, subject: f.Destination.String(), evidence: []string{flowText(f)},
 				sentence: fmt.Sprintf("a process on the node connects to %s, and kube-proxy there (%s) does not serve node ports at localhost", f.Destination, modeWord(n, p.Family))},
-				Place{Path: p, Client: intent.FromNode})
+				Place{Path: p})
 		}
 	}
 }

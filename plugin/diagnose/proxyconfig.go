@@ -15,7 +15,7 @@ import (
 var (
 	HostNameMismatch = Kind{
 		ID: "host-name-mismatch", Severity: Error, Title: "wrong node name",
-		Means: "kube-proxy on the node goes by another name than the Node object. It takes no endpoint for its own, so that the traffic policy Local finds none " +
+		Means: "The node's kube-proxy on the node goes by another name than the Node object. It takes no endpoint for its own, so that the traffic policy Local finds none " +
 			"there: clients are dropped on the very node that runs the pod.",
 		Proven:     "The API has a usable endpoint on the node, a policy Local should send to it, and the walk is dropped for want of a local endpoint.",
 		Fix:        "set kube-proxy's hostnameOverride to the Node's name, or start it with --hostname-override=$(NODE_NAME)",
@@ -24,9 +24,9 @@ var (
 	}
 	WrongClusterCIDR = Kind{
 		ID: "wrong-cluster-cidr", Severity: Warning, Title: "wrong cluster CIDR",
-		Means: "kube-proxy's clusterCIDR is not the range of the pods' addresses. Too wide, clients from outside that use a ClusterIP are not masqueraded and get " +
+		Means: "The node's kube-proxy's clusterCIDR is not the range of the pods' addresses. Too wide, clients from outside that use a ClusterIP are not masqueraded and get " +
 			"answers past the node; too narrow, every pod loses its address on the way to a Service.",
-		Proven:     "clusterCIDR as kube-proxy itself tells it (/configz) is compared with the pod ranges and addresses of the Nodes.",
+		Proven:     "The clusterCIDR that kube-proxy itself tells (/configz) is compared with the pod ranges and addresses of the Nodes.",
 		Fix:        "set clusterCIDR in kube-proxy's configuration to the range that all the nodes' pod ranges are taken from, and restart it",
 		Explains:   []string{"not-masqueraded", "source-lost"},
 		References: []string{"kubernetes/kubernetes#36835", "kubernetes/kubernetes#124587", "kubernetes/kops#4674"},

@@ -21,7 +21,7 @@ var (
 	}
 	KubeProxyNotSyncing = Kind{
 		ID: "kube-proxy-not-syncing", Severity: Error, Title: "kube-proxy stuck",
-		Means: "kube-proxy runs on the node and does not write its rules: it hangs, or changes have waited for longer than it takes to write them. New " +
+		Means: "The node's kube-proxy runs on the node and does not write its rules: it hangs, or changes have waited for longer than it takes to write them. New " +
 			"Services and pods never appear there.",
 		Proven:     "Its health endpoint does not answer or says so itself, or its metrics show a change that came after the last successful write and is more than a minute old.",
 		Fix:        "read its log, and restart it on the node; a node short of CPU, or another program that holds the xtables lock, are usual reasons",
@@ -30,7 +30,7 @@ var (
 	}
 	RestoreFailures = Kind{
 		ID: "restore-failures", Severity: Error, Title: "rules refused",
-		Means: "kube-proxy on the node tries to write its rules and the kernel, or the tool that it calls, refuses them. It tries again and again; new Services " +
+		Means: "The node's kube-proxy on the node tries to write its rules and the kernel, or the tool that it calls, refuses them. It tries again and again; new Services " +
 			"and pods never appear.",
 		Proven:     "Its metrics count failed writes, and a change is waiting that came after the last successful one.",
 		Fix:        "its log has the tool's message: a kernel module that is missing, rules of another program inside its tables, or versions of iptables that do not agree",

@@ -23,7 +23,7 @@ var (
 	}
 	TwoIPTablesBackends = Kind{
 		ID: "two-iptables-backends", Severity: Warning, Title: "two iptables backends",
-		Means: "kube-proxy's rules are in both of iptables' backends, legacy and nft, and the kernel asks both. Only one is kept; the other sends traffic to " +
+		Means: "The node's kube-proxy's rules are in both of iptables' backends, legacy and nft, and the kernel asks both. Only one is kept; the other sends traffic to " +
 			"pods of long ago.",
 		Proven:     "The kernel's built-in chains of both backends jump to KUBE-SERVICES.",
 		Fix:        "flush the backend that kube-proxy does not use (iptables-legacy or iptables-nft: -t nat -F and -t filter -F), or reboot the node",
@@ -39,7 +39,7 @@ var (
 	}
 	WrongMode = Kind{
 		ID: "wrong-mode", Severity: Error, Title: "wrong mode",
-		Means:      "kube-proxy on the node says that it runs in one mode, and the rules in force are those of another.",
+		Means:      "The node's kube-proxy on the node says that it runs in one mode, and the rules in force are those of another.",
 		Proven:     "Its /proxyMode is compared with the rules that base chains of the kernel reach.",
 		Fix:        "restart kube-proxy on the node so that it writes its rules again, and remove the others (reboot, or --cleanup of the old mode)",
 		Explains:   also(ruleDifferences, "flushed-rules", "kube-proxy-stale"),
@@ -49,7 +49,7 @@ var (
 		ID: "flushed-rules", Severity: Error, Title: "rules flushed",
 		Means: "Rules that kube-proxy wrote are gone: another program flushed a table, usually a firewall that was reloaded. kube-proxy notices only if its canary " +
 			"chain in the mangle table is gone too; until then nothing is translated.",
-		Proven:     "kube-proxy runs, and chains that it always has are missing, empty, or no longer reached from the kernel's base chains.",
+		Proven:     "The node's kube-proxy runs, and chains that it always has are missing, empty, or no longer reached from the kernel's base chains.",
 		Fix:        "restart kube-proxy on the node; then find out what flushes the table (firewalld reload, iptables-restore at boot)",
 		Explains:   also(ruleDifferences, "kube-proxy-stale", "stale-node-rules", "leftover-rules", "stopped-after-translation"),
 		References: []string{"rancher/rke2#10469", "k3s-io/k3s#7542", "kubernetes/kubernetes#81517"},

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
 
@@ -52,22 +54,30 @@ var portFaults = []fault{
 		proof: []string{"net.ipv4.ip_local_port_range = 30000 30200"},
 	},
 	{
-		name: "localhost in nftables mode", want: "localhost-node-port", node: 3,
-		cause:  func(context.Context, *bed, *lab.Node) error { return nil },
-		repair: shell("conntrack -D -d 127.0.0.1 >/dev/null 2>&1 || true"),
-		real:   connects(itself, localhost, lab.Refused),
-		proof:  []string{"127.0.0.1:30080", "nftables mode"},
+		name: "localhost in nftables mode", want: "localhost-node-port", node: 3, service: "names",
+		cause: newService("names", func(s *corev1.Service) { // a refused TCP connection leaves no trace; a UDP flow does
+			s.Spec.Type, s.Spec.Ports[0].Protocol, s.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, corev1.ProtocolUDP, 30053
+		}),
+		repair: sequence(deleteService("names"), forget),
+		real: func(ctx context.Context, b *bed, n *lab.Node) error {
+			got, err := n.Connect(ctx, netip.MustParseAddrPort("127.0.0.1:30053"), lab.ConnectOptions{Protocol: "udp", Timeout: 700 * time.Millisecond})
+			if err == nil && got.All(lab.Answered) {
+				err = errNothing
+			}
+			return err
+		},
+		proof: []string{"127.0.0.1:30053", "nftables mode"},
 	},
 	{
 		name: "route_localnet is off", want: "route-localnet-off", node: 1,
-		cause: set("net.ipv4.conf.all.route_localnet", "0"), repair: sequence(set("net.ipv4.conf.all.route_localnet", "1"), shell("conntrack -D -d 127.0.0.1 >/dev/null 2>&1 || true")),
+		cause: set("net.ipv4.conf.all.route_localnet", "0"), repair: set("net.ipv4.conf.all.route_localnet", "1"),
 		real:  fails(itself, localhost),
 		proof: []string{"net.ipv4.conf.all.route_localnet = 0"},
 	},
 	{
 		name: "an unknown port", want: "unknown-port-on-service-address", node: 1,
-		cause:  shell("ip route replace 10.96.0.25/32 via 10.250.0.100 || true"), // as by a default route
-		repair: shell("ip route del 10.96.0.25/32 via 10.250.0.100; conntrack -D -d 10.96.0.25 >/dev/null 2>&1 || true"),
+		cause:  shell("ip route replace 10.96.0.25/32 via 10.250.0.100"), // as by a default route
+		repair: shell("ip route del 10.96.0.25/32 via 10.250.0.100"),
 		real:   fails(clientPod, netip.MustParseAddrPort("10.96.0.25:81")),
 		proof:  []string{"10.96.0.25:81", "the Service has 80/tcp"},
 	},
