@@ -103,11 +103,11 @@ func TestWhatKubeProxySays(t *testing.T) {
 }
 
 func TestChainsOfBothBackends(t *testing.T) {
-	make := func(tool string) string {
-		return strings.ReplaceAll("T -t nat -N KUBE-SERVICES; T -t nat -A PREROUTING -j KUBE-SERVICES; T -N KUBE-FORWARD; T -A FORWARD -j KUBE-FORWARD;"+
-			"T -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP; T -N DOCKER-USER; T -A FORWARD -j DOCKER-USER", "T", tool)
+	rules := func(tool string) string {
+		return strings.ReplaceAll("@ -t nat -N KUBE-SERVICES; @ -t nat -A PREROUTING -j KUBE-SERVICES; @ -N KUBE-FORWARD; @ -A FORWARD -j KUBE-FORWARD;"+
+			"@ -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP; @ -N DOCKER-USER; @ -A FORWARD -j DOCKER-USER", "@", tool)
 	}
-	a := collect(t, wire.FactsRequest{Chains: []string{"KUBE-SVC-X"}}, make("iptables-nft"), make("iptables-legacy"))
+	a := collect(t, wire.FactsRequest{Chains: []string{"KUBE-SVC-X"}}, rules("iptables-nft"), rules("iptables-legacy"))
 	for _, backend := range []string{"nft", "legacy"} {
 		find := func(table, name string) wire.Chain {
 			i := slices.IndexFunc(a.Chains, func(c wire.Chain) bool {

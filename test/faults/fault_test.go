@@ -52,6 +52,8 @@ func (f fault) run(t *testing.T, b *bed) {
 	} else {
 		f.check(t, n, r)
 	}
+	ctx, cancel = context.WithTimeout(t.Context(), 40*time.Second) // however long the fault took
+	defer cancel()
 	if err := sequence(f.repair, forget)(ctx, b, n); err != nil {
 		t.Fatalf("the repair: %v", err)
 	}

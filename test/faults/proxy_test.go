@@ -68,7 +68,7 @@ var reconfigured = sequence(shell("cp /tmp/kube-proxy.yaml /etc/kubernetes/kube-
 
 // signalled sends a signal to the node's own kube-proxy.
 func signalled(signal string) func(context.Context, *bed, *lab.Node) error {
-	return shell(`for p in /proc/[0-9]*; do if tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'kube-proxy --config'; then kill -` + signal + ` ${p#/proc/}; done=1; fi; done; test -n "$done"`)
+	return shell(`for p in /proc/[0-9]*; do if tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'kube-prox[y] --config'; then kill -` + signal + ` ${p#/proc/}; done=1; fi; done; test -n "$done"`)
 }
 
 var proxyFaults = []fault{
@@ -155,7 +155,7 @@ var proxyFaults = []fault{
 	},
 	{
 		name: "cluster CIDR too wide", want: "wrong-cluster-cidr", node: 1,
-		cause: configured("s/^clusterCIDR:.*/clusterCIDR: \"0.0.0.0\\/0\"/"),
+		cause: configured("s/^clusterCIDR:.*/clusterCIDR: \"10.0.0.0\\/8\"/"),
 		repair: sequence(reconfigured, func(ctx context.Context, b *bed, n *lab.Node) error {
 			_, err := b.Outside().Run(ctx, "ip", "route", "del", "10.96.0.25/32")
 			return err
@@ -166,6 +166,6 @@ var proxyFaults = []fault{
 			}
 			return fails(outside, clusterIP)(ctx, b, n)
 		},
-		proof: []string{"clusterCIDR is 0.0.0.0/0", "10.250.0.11"},
+		proof: []string{"clusterCIDR is 10.0.0.0/8", "10.250.0.11"},
 	},
 }
