@@ -137,7 +137,7 @@ func checkSources(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 		for k := range w.Trace.Outcomes {
 			o := &w.Trace.Outcomes[k]
 			ep, ok := routeTo(a, o.Destination.Addr().String())
-			if !ok || o.Verdict != trace.Forwarded || o.Masqueraded || o.Source.Addr() != vip.Source || ep.Source == vip.Source || ep.Out == vip.Out {
+			if !ok || o.Verdict != trace.Forwarded || o.Masqueraded || o.Source.Addr() != vip.Source || ep.Source == vip.Source || ep.Out == vip.Out || !leaves(a, ep) {
 				continue
 			}
 			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, severity: Warning, subject: o.Destination.String(),
@@ -155,6 +155,14 @@ func checkStart(n *survey.Node, a *wire.FactsAnswer, w *survey.Walk, l *ledger) 
 				sentence: fmt.Sprintf("the node has no route to %s, and its own connections need one before any rule is asked", r.To)}, Place{Path: w.Path, Client: w.Client.Kind})
 		}
 	}
+}
+
+// leaves reports whether a route goes by a gateway on one of the node's networks. What stays on the node, or goes by a tunnel,
+// is answered at any of the node's addresses.
+func leaves(a *wire.FactsAnswer, r wire.Route) bool {
+	return r.Gateway.IsValid() && !slices.ContainsFunc(a.Links, func(l wire.Link) bool {
+		return l.Name == r.Out && (l.Overhead > 0 || l.Kind == "bridge" || l.Kind == "wireguard")
+	})
 }
 
 func routeTo(a *wire.FactsAnswer, to string) (wire.Route, bool) {

@@ -36,7 +36,7 @@ type bed struct {
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	l := lab.New(t, lab.Options{Name: fmt.Sprintf("wt12-%d", os.Getpid()), Nodes: len(modes), Proxy: modes, Family: lab.Dual})
+	l := lab.New(t, lab.Options{Name: fmt.Sprintf("faults-%d", os.Getpid()), Nodes: len(modes), Proxy: modes, Family: lab.Dual})
 	b := &bed{Lab: l, client: l.Client()}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
 
@@ -66,9 +68,20 @@ func configured(script string) func(context.Context, *bed, *lab.Node) error {
 
 var reconfigured = sequence(shell("cp /tmp/kube-proxy.yaml /etc/kubernetes/kube-proxy.yaml"), restartProxy)
 
-// signalled sends a signal to the node's own kube-proxy.
+// signalled sends a signal to the node's own kube-proxy: as the agent names it.
 func signalled(signal string) func(context.Context, *bed, *lab.Node) error {
-	return shell(`for p in /proc/[0-9]*; do if tr '\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'kube-prox[y] --config'; then kill -` + signal + ` ${p#/proc/}; done=1; fi; done; test -n "$done"`)
+	return func(ctx context.Context, b *bed, n *lab.Node) error {
+		answer, err := b.agents[n.Index-1].Ask(ctx, wire.Request{Facts: &wire.FactsRequest{}})
+		if err != nil {
+			return err
+		}
+		if answer.Facts == nil || len(answer.Facts.KubeProxy.Processes) != 1 {
+			return fmt.Errorf("kube-proxy is not one process: %+v", answer)
+		}
+		pid := strings.Fields(answer.Facts.KubeProxy.Processes[0])[1] // "pid 519 /usr/local/bin/kube-proxy"
+		_, err = n.Run(ctx, "kill", "-"+signal, pid)
+		return err
+	}
 }
 
 var proxyFaults = []fault{

@@ -24,7 +24,7 @@ var routingFaults = []fault{
 	},
 	{
 		name: "a route is missing", want: "no-route-to-endpoint", node: 3,
-		cause:  shell("ip route save 10.244.1.0/24 > /tmp/route; ip route replace unreachable 10.244.1.0/24"),
+		cause:  shell("ip route replace unreachable 10.244.1.0/24"),
 		repair: shell("ip route del unreachable 10.244.1.0/24; ip route add 10.244.1.0/24 via 10.250.0.11"),
 		real:   fails(clientPod, clusterIP),
 		proof:  []string{"no way to endpoint", "EHOSTUNREACH"},
