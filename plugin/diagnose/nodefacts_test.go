@@ -113,3 +113,31 @@ func TestOneNodeThatDiffersFromItsPeersIsStale(t *testing.T) {
 	wrong.Facts = nil
 	check("error stale-node-rules", right("n1"), right("n2"), wrong)
 }
+
+func TestSourceOfTheNodesOwnConnections(t *testing.T) {
+	m := model("10.244.2.2:8080")
+	node := func(out string, gateway string) *survey.Node {
+		n := nodeWith(m, "n1", trace.Outcome{Verdict: trace.Forwarded, Probability: trace.NewProbability(1, 1), Path: []int{0},
+			Destination: netip.MustParseAddrPort("10.244.2.2:8080"), Source: netip.MustParseAddrPort("192.168.1.5:40000")})
+		n.Walks[0].Client = intent.Client{Kind: intent.FromNode, Node: "n1"}
+		ep := wire.Route{To: netip.MustParseAddr("10.244.2.2"), Out: out, Source: netip.MustParseAddr("10.0.0.5")}
+		if gateway != "" {
+			ep.Gateway = netip.MustParseAddr(gateway)
+		}
+		n.Facts.Routes = []wire.Route{{To: netip.MustParseAddr("10.96.0.25"), Out: "eth0", Source: netip.MustParseAddr("192.168.1.5")}, ep}
+		n.Facts.Links = []wire.Link{{Name: "flannel.1", Kind: "vxlan", Overhead: 50}, {Name: "eth1"}}
+		return n
+	}
+	for name, c := range map[string]struct {
+		n    *survey.Node
+		want string
+	}{
+		"by another network": {node("eth1", "10.0.0.1"), "warning source-routed-before-dnat"},
+		"by a tunnel":        {node("flannel.1", "10.244.2.0"), ""},
+		"on the node itself": {node("cni0", ""), ""},
+	} {
+		if got := idsOf(diagnose.Compare(m, []*survey.Node{c.n}, nil)); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
