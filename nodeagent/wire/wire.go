@@ -39,6 +39,7 @@ type Request struct {
 	Walk     *WalkRequest     `json:"walk,omitempty"`
 	Flows    *FlowsRequest    `json:"flows,omitempty"`
 	Probe    *ProbeRequest    `json:"probe,omitempty"`
+	Facts    *FactsRequest    `json:"facts,omitempty"`
 }
 
 // Answer answers the request with the same ID: Error, or what was asked for.
@@ -49,6 +50,7 @@ type Answer struct {
 	Walk     *trace.Trace    `json:"walk,omitempty"`
 	Flows    *FlowsAnswer    `json:"flows,omitempty"`
 	Probe    *ProbeAnswer    `json:"probe,omitempty"`
+	Facts    *FactsAnswer    `json:"facts,omitempty"`
 	// Micros is the time the agent took for this answer, in microseconds.
 	Micros int64 `json:"micros"`
 }

@@ -272,11 +272,11 @@ func TestFaultsOfTheAPI(t *testing.T) {
 		}, "warning:left-to-another-proxy", []string{`"kpng"`}},
 		"node port among the kernel's own": {func(w *world) {
 			w.Service.Spec.Type, w.Service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 32800
-			w.nodes = []*survey.Node{{Node: intent.Node{Name: "node1"}, LocalPorts: &survey.LocalPorts{Range: survey.PortRange{First: 32768, Last: 60999}}}}
-		}, "warning:node-port-in-ephemeral-range", []string{"32768-60999"}},
+			w.nodes = []*survey.Node{ephemeral("")}
+		}, "warning:node-port-in-ephemeral-range", []string{"net.ipv4.ip_local_port_range = 32768 60999"}},
 		"node port that is reserved": {func(w *world) {
 			w.Service.Spec.Type, w.Service.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 32800
-			w.nodes = []*survey.Node{{Node: intent.Node{Name: "node1"}, LocalPorts: &survey.LocalPorts{Range: survey.PortRange{First: 32768, Last: 60999}, Reserved: []survey.PortRange{{First: 30000, Last: 32800}}}}}
+			w.nodes = []*survey.Node{ephemeral("30000-32800,40000")}
 		}, "", nil},
 		"more sticky clients than the kernel remembers": {func(w *world) {
 			w.Service.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
@@ -311,6 +311,13 @@ func TestFaultsOfTheAPI(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ephemeral is a node whose kernel takes the ports 32768-60999 for outgoing connections, except the reserved ones.
+func ephemeral(reserved string) *survey.Node {
+	return &survey.Node{Node: intent.Node{Name: "node1"}, Facts: &wire.FactsAnswer{Sysctls: []wire.Sysctl{
+		{Name: "net/ipv4/ip_local_port_range", Value: "32768\t60999"}, {Name: "net/ipv4/ip_local_reserved_ports", Value: reserved},
+	}, KubeProxy: wire.KubeProxy{Processes: []string{"pid 1 /kube-proxy"}, Health: wire.Endpoint{Listening: true, Status: 200}}}}
 }
 
 // hinted asks for the zone and gives every endpoint the hint of its own.

@@ -64,6 +64,7 @@ func Compare(m *intent.Model, nodes []*survey.Node, api *apistate.State) Report 
 			out.Comparisons = append(out.Comparisons, compareWalk(m, n, &n.Walks[i], &l))
 		}
 	}
+	checkPeers(s, &l)
 	out.Findings = fold(l.sorted())
 	return out
 }

@@ -252,10 +252,10 @@ func TestFlows(t *testing.T) {
 	}{
 		"to an endpoint":           {flow("tcp", "ESTABLISHED", "10.244.1.2:8080"), "", ""},
 		"to one that is not ready": {flow("tcp", "ESTABLISHED", "10.244.1.3:8080"), "", ""},
-		"to a gone endpoint":       {flow("tcp", "ESTABLISHED", "10.244.9.9:8080"), "flow-to-gone-endpoint", diagnose.Warning},
+		"to a gone endpoint":       {flow("tcp", "ESTABLISHED", "10.244.9.9:8080"), "stale-tcp-conntrack", diagnose.Warning},
 		"closing":                  {flow("tcp", "TIME_WAIT", "10.244.9.9:8080"), "", ""},
 		"untranslated":             {flow("tcp", "SYN_SENT", vip), "flow-untranslated", diagnose.Warning},
-		"UDP does not heal":        {flow("udp", "", "10.244.9.9:8080"), "flow-to-gone-endpoint", diagnose.Error},
+		"UDP does not heal":        {flow("udp", "", "10.244.9.9:8080"), "stale-udp-conntrack", diagnose.Error},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/owner"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
@@ -115,6 +116,9 @@ func checkStopped(m *intent.Model, w *survey.Walk, v view) []draft {
 			subject:  EndpointOf(m, w, o).String(),
 			sentence: fmt.Sprintf("%s are translated to %s and then %s%s", portion(o), EndpointOf(m, w, o), o.Verdict, elsewhere(w, o)),
 			evidence: endOf(w.Trace, o),
+		}
+		if n := len(o.Path); n > 0 && owner.CarriesOutPolicies(ownerOf(hopAt(w.Trace, o.Path[n-1]))) {
+			d.severity = Warning // a network policy may mean to
 		}
 		if len(o.Conditions) > 0 {
 			d.kind = DroppedOnCondition

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -134,7 +135,7 @@ func nodesOfUsable(m *intent.Model, p intent.AccessPath) string {
 	var names []string
 	for _, e := range m.Ports[p.PortIndex].Endpoints {
 		if e.Ready || e.Serving && e.Terminating {
-			names = appendNew(names, orWord(e.Node, "no named node"))
+			names = appendNew(names, cmp.Or(e.Node, "no named node"))
 		}
 	}
 	if len(names) > 6 {
@@ -150,11 +151,4 @@ func appendNew(list []string, s string) []string {
 		}
 	}
 	return append(list, s)
-}
-
-func orWord(s, word string) string {
-	if s == "" {
-		return word
-	}
-	return s
 }

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,7 +109,7 @@ func checkHintsOn(s *scene, l *ledger, i int, n intent.Node, ready []intent.Endp
 		l.add(n.Name, draft{
 			kind: HintsConcentrate, subject: here[0].Address.String(),
 			sentence: fmt.Sprintf("by the hints all connections go to endpoint %s, of %d that are ready", endpointName(here[0]), len(ready)),
-			evidence: []string{asked, fmt.Sprintf("hints of %s: zones %s, nodes %s", here[0].Address, orWord(strings.Join(here[0].ForZones, ", "), "none"), orWord(strings.Join(here[0].ForNodes, ", "), "none"))},
+			evidence: []string{asked, fmt.Sprintf("hints of %s: zones %s, nodes %s", here[0].Address, cmp.Or(strings.Join(here[0].ForZones, ", "), "none"), cmp.Or(strings.Join(here[0].ForNodes, ", "), "none"))},
 		}, s.placesOf(i)...)
 	}
 }

@@ -1,5 +1,5 @@
 // Package survey asks the agents of a run for everything the answer needs: what each node is, the walk of each access
-// path from each client, and the live flows. It decides which packets are walked and holds what came back; it judges nothing.
+// path from each client, the live flows, and the facts that explain both. It decides which packets are walked and holds what came back; it judges nothing.
 package survey
 
 import (
@@ -19,15 +19,16 @@ import (
 // Node is what was learnt about one node.
 type Node struct {
 	intent.Node
-	Hello wire.Hello
-	// LocalPorts are the ports that the node's kernel uses itself; nil when they were not read.
-	LocalPorts *LocalPorts
-	Describe   wire.DescribeAnswer
+	Hello    wire.Hello
+	Describe wire.DescribeAnswer
 	// Flows are the conntrack entries to any access path of the Service; Total counts those beyond the limit too.
 	Flows     []wire.Flow
 	FlowTotal int
 	// FlowsError says why flows could not be read; empty when they were.
 	FlowsError string
+	// Facts are what the node tells beyond walks and flows; nil when they could not be had, and then FactsError says why.
+	Facts      *wire.FactsAnswer
+	FactsError string
 	// Walks are the walks on this node, in the order of the access paths and then of the clients.
 	Walks []Walk
 	// Agent's own work: the sum of the times it reported for its answers.
@@ -76,7 +77,7 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 			w.Trace, w.Stops, w.Replies, w.Error = j.Trace, j.Stops, j.Replies, j.Error
 		})
 	}
-	errs[len(out.Walks)] = flows(ctx, a, m, out)
+	errs[len(out.Walks)] = observe(ctx, a, m, out)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -93,13 +94,13 @@ func cannotBe(w Walk) bool {
 	return w.Client.Invented && w.Error != nil && w.Error.Code == wire.CodeBadRequest
 }
 
-// Passed asks the agent on a node that walks only came to what the node is, and for its flows.
+// Passed asks the agent on a node that walks only came to what the node is, and for its flows and facts.
 func Passed(ctx context.Context, a journey.Agent, m *intent.Model, n intent.Node) (*Node, error) {
 	out, err := describe(ctx, a, n)
 	if err != nil {
 		return nil, err
 	}
-	if err := flows(ctx, a, m, out); err != nil {
+	if err := observe(ctx, a, m, out); err != nil {
 		return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
 	}
 	return out, nil
@@ -125,11 +126,15 @@ func describe(ctx context.Context, a journey.Agent, n intent.Node) (*Node, error
 	return out, nil
 }
 
-// flows asks for the flows to the Service, of every protocol at once.
-func flows(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
+// observe asks for the flows to the Service, of every protocol, and for the node's facts, all at once.
+func observe(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
 	requests := flowRequests(m, n)
-	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests))
-	var wg sync.WaitGroup
+	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests)+1)
+	var (
+		wg    sync.WaitGroup
+		facts *wire.Answer
+	)
+	wg.Go(func() { facts, errs[len(requests)] = a.Ask(ctx, wire.Request{Facts: factsRequest(m)}) })
 	for i, r := range requests {
 		wg.Go(func() { answers[i], errs[i] = a.Ask(ctx, wire.Request{Flows: r}) })
 	}
@@ -148,5 +153,10 @@ func flows(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error
 		}
 	}
 	sortFlows(n.Flows)
+	n.Micros += facts.Micros
+	n.Facts = facts.Facts
+	if facts.Error != nil {
+		n.FactsError = facts.Error.Message
+	}
 	return nil
 }

@@ -21,6 +21,8 @@ type Agent struct {
 	Probe func(wire.ProbeRequest) *wire.ProbeAnswer
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
+	// Facts are the node's; nil answers that there are none.
+	Facts *wire.FactsAnswer
 	// Version is the wire version it claims; 0 is the right one.
 	Version int
 	// Silent agents read and never answer.
@@ -76,6 +78,11 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 		ans.Flows = &f
 	case req.Probe != nil && a.Probe != nil:
 		ans.Probe = a.Probe(*req.Probe)
+	case req.Facts != nil:
+		ans.Facts = a.Facts
+		if ans.Facts == nil {
+			ans.Error = &wire.Error{Code: wire.CodeUnreadable, Message: "there are no facts"}
+		}
 	default:
 		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
 	}

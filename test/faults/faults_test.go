@@ -1,0 +1,17 @@
+package faults
+
+import (
+	"testing"
+)
+
+// TestFaults causes every fault in one lab. The nodes: node1 iptables (nft), node2 iptables (legacy), node3 nftables; both
+// families; the Service's pods are on node1 and node2.
+func TestFaults(t *testing.T) {
+	b := newBed(t)
+	t.Run("healthy", func(t *testing.T) { b.awaitHealthy(t, t.Context(), "leftover-rules") })
+	for _, group := range [][]fault{firewallFaults, routingFaults, portFaults, proxyFaults} {
+		for _, f := range group {
+			t.Run(f.name, func(t *testing.T) { f.run(t, b) })
+		}
+	}
+}
