@@ -18,6 +18,7 @@ var (
 			"the two without passing the node's rules, which would translate it back. TCP clients reset or time out, DNS clients complain of an unexpected source.",
 		Proven:     "Client and endpoint are on ports of one bridge, the walk keeps the client's address, and bridge-nf-call-iptables is 0 or does not exist.",
 		Fix:        "modprobe br_netfilter; sysctl -w net.bridge.bridge-nf-call-iptables=1 (and bridge-nf-call-ip6tables)",
+		Explains:   []string{"reply-not-translated", "reply-dropped"},
 		References: []string{"kubernetes/kubernetes#38802", "kubernetes/kubernetes#127031", "cloudnativelabs/kube-router#151"},
 	}
 	HairpinOff = Kind{
@@ -26,6 +27,7 @@ var (
 			"came in by. Such a pod fails with one connection in as many as there are endpoints.",
 		Proven:     "The endpoint is behind a port of a bridge whose hairpin mode is off.",
 		Fix:        "set hairpinMode true in the CNI configuration of the bridge and recreate the pods; for a running one: bridge link set dev PORT hairpin on",
+		Explains:   []string{"reply-not-translated", "reply-dropped", "stopped-after-translation"},
 		References: []string{"kubernetes/kubernetes#20475", "kubernetes/kubernetes#45790", "cloudnativelabs/kube-router#1235"},
 	}
 )

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,7 +140,7 @@ func checkNotrack(e branchEnd, l *ledger) {
 		if h.Rule == nil || !strings.Contains(strings.ToLower(h.Action+" "+h.Rule.Text), "notrack") {
 			return
 		}
-		l.add(e.node.Name, draft{kind: NotrackOnPath, evidence: []string{counted(h)},
+		l.addSeen(cmp.Or(h.Node, e.node.Name), e.client.Name, draft{kind: NotrackOnPath, evidence: []string{counted(h)},
 			sentence: fmt.Sprintf("a rule in table %s keeps the Service's packets out of connection tracking, so that they are not translated", h.Table)}, e.place)
 	})
 }

@@ -27,6 +27,7 @@ var (
 			"pod's address belongs to by now. Clients of that share time out, are refused, or reach the wrong application.",
 		Proven:     "A branch of the walk is translated to an address that stands in no EndpointSlice of the Service.",
 		Fix:        "see whether kube-proxy on the node runs and syncs (its log, :10256/healthz); restarting it rewrites its rules",
+		Explains:   []string{"target-port-not-listening", "listens-on-loopback-only", "stopped-after-translation", "reply-dropped", "reply-not-translated"},
 		References: []string{"kubernetes/kubernetes#28674", "kubernetes/kubernetes#51445", "kubernetes/kubernetes#76338"},
 	}
 	EndpointNotEligible = Kind{
@@ -97,7 +98,7 @@ func checkUnexpected(m *intent.Model, w *survey.Walk, v view, e intent.Expectati
 			d.sentence = fmt.Sprintf("%sconnections go to endpoint %s, which is %s and should not be used there%s",
 				share, endpointName(ep), ep.State(), because(e.Why))
 		} else {
-			d.kind = EndpointNotInAPI
+			d.kind, d.about = EndpointNotInAPI, []string{d.subject}
 			d.sentence = fmt.Sprintf("%sconnections go to %s, which is no endpoint of the Service in the API", share, s.Endpoint)
 		}
 		out = append(out, d)

@@ -13,8 +13,10 @@ type Finding struct {
 	Kind
 	// Severity may differ from the kind's where the kind says so.
 	Severity Severity
-	// Nodes are where it was found, in the order of the walks; none when it is the API's.
+	// Nodes are where the fault is, in the order of the walks; none when it is the API's.
 	Nodes []string
+	// Seen are the nodes whose clients meet it.
+	Seen []string
 	// Subject is what it is about: an endpoint, a flow; it keeps findings of one kind apart.
 	Subject string
 	// Sentence says it in plain words.
@@ -58,6 +60,11 @@ type ledger struct {
 
 // add records a draft; findings of the same kind and subject become one, with several nodes and places.
 func (l *ledger) add(node string, d draft, places ...Place) *Finding {
+	return l.addSeen(node, node, d, places...)
+}
+
+// addSeen records a draft of a fault on one node that clients on another one meet.
+func (l *ledger) addSeen(node, client string, d draft, places ...Place) *Finding {
 	key := d.kind.ID + "\x00" + d.subject
 	if l.at == nil {
 		l.at = map[string]*Finding{}
@@ -71,6 +78,9 @@ func (l *ledger) add(node string, d draft, places ...Place) *Finding {
 	}
 	if node != "" && !slices.Contains(f.Nodes, node) {
 		f.Nodes = append(f.Nodes, node)
+	}
+	if client != "" && !slices.Contains(f.Seen, client) {
+		f.Seen = append(f.Seen, client)
 	}
 	for _, p := range places {
 		if !slices.Contains(f.Places, p) {

@@ -49,11 +49,13 @@ var (
 
 func firewallFamily() Family {
 	return Family{Name: "Firewalls", Kinds: []Kind{ForwardPolicyDrop, ForeignDrop, ForeignReject, NetworkPolicyDrop}, check: func(s *scene, l *ledger) {
-		s.wrongEnds(func(e branchEnd) {
+		name := func(e branchEnd) {
 			if d, ok := foreignEnd(e); ok {
-				l.add(e.node.Name, d, e.place)
+				l.addSeen(e.node.Name, e.client.Name, d, e.place)
 			}
-		})
+		}
+		s.wrongEnds(name)
+		s.lostReplies(name)
 	}}
 }
 
@@ -70,7 +72,7 @@ func ownerOf(h *trace.Hop) string {
 // stopper is the hop that ended a branch: its last one, or the rule before a mere remark.
 func (e branchEnd) stopper() *trace.Hop {
 	for i := len(e.out.Path) - 1; i >= 0; i-- {
-		h := hopAt(e.walk.Trace, e.out.Path[i])
+		h := hopAt(e.trace, e.out.Path[i])
 		if h == nil || h.Table != "" || h.Hook == "route" {
 			return h
 		}

@@ -47,7 +47,7 @@ func (f *Finding) explains(o *Finding) bool {
 	if f.ID == o.ID || !slices.Contains(f.Explains, o.ID) {
 		return false
 	}
-	if len(f.Nodes) > 0 && (len(o.Nodes) == 0 || slices.ContainsFunc(o.Nodes, func(n string) bool { return !slices.Contains(f.Nodes, n) })) {
+	if len(f.Nodes) > 0 && (len(o.Nodes) == 0 || slices.ContainsFunc(o.Seen, func(n string) bool { return !slices.Contains(f.Seen, n) })) {
 		return false
 	}
 	if f.About != nil && !slices.Contains(f.About, o.Subject) {

@@ -52,11 +52,13 @@ var (
 
 func forwardingFamily() Family {
 	return Family{Name: "Routing", Kinds: []Kind{IPForwardOff, ReversePathDrop, NoRouteToEndpoint, SourceRoutedBeforeDNAT}, check: func(s *scene, l *ledger) {
-		s.wrongEnds(func(e branchEnd) {
+		name := func(e branchEnd) {
 			if d, ok := routedAway(e); ok {
-				l.add(e.node.Name, d, e.place)
+				l.addSeen(e.node.Name, e.client.Name, d, e.place)
 			}
-		})
+		}
+		s.wrongEnds(name)
+		s.lostReplies(name)
 		s.facts(func(n *survey.Node, a *wire.FactsAnswer) {
 			for _, f := range s.families() {
 				checkForwarding(s, l, n, a, f)
@@ -78,9 +80,11 @@ func routedAway(e branchEnd) (draft, bool) {
 	case strings.Contains(h.Says, "forwarding is 0"):
 		d.kind, d.subject = IPForwardOff, string(e.walk.Path.Family)
 		d.sentence = "the node does not forward packets: " + h.Says
-	case strings.Contains(h.Says, "reverse path filter"):
-		d.kind, d.subject = ReversePathDrop, e.walk.Trace.Packet.In
+	case strings.Contains(h.Says, "rp_filter is"):
+		d.kind, d.subject = ReversePathDrop, string(e.walk.Path.Family)
 		d.sentence = "the node drops packets by their source: " + h.Says
+	case e.reply:
+		return draft{}, false
 	case strings.Contains(h.Says, "before any rule is asked"):
 		d.kind, d.subject = SourceRoutedBeforeDNAT, e.walk.Destination.Addr().String()
 		d.sentence = fmt.Sprintf("the node has no route to %s, and its own connections need one before they are translated", e.walk.Destination.Addr())

@@ -26,7 +26,6 @@ func markFamily() Family {
 
 func checkMarks(s *scene, l *ledger) {
 	for _, n := range s.nodes {
-		bit := masqueradeBit(n)
 		for i := range n.Walks {
 			w := &n.Walks[i]
 			if w.Trace == nil {
@@ -37,11 +36,13 @@ func checkMarks(s *scene, l *ledger) {
 				if h.Rule == nil || ownerOf(h) == kubeProxyName {
 					continue
 				}
+				on := s.nodeOf(h, n)
+				bit := masqueradeBit(on)
 				bits, ok := writtenBits(h.Rule.Text)
 				if !ok || bits&bit == 0 {
 					continue
 				}
-				l.add(n.Name, draft{kind: MarkCollision, subject: h.Table + " " + h.Chain, evidence: []string{counted(h), fmt.Sprintf("kube-proxy's bit is %s", trace.Mark(bit))},
+				l.addSeen(on.Name, n.Name, draft{kind: MarkCollision, subject: h.Table + " " + h.Chain, evidence: []string{counted(h), fmt.Sprintf("kube-proxy's bit is %s", trace.Mark(bit))},
 					sentence: fmt.Sprintf("a rule in chain %s of table %s writes the bit of the mark that kube-proxy masquerades by", h.Chain, h.Table)},
 					Place{Path: w.Path, Client: w.Client.Kind})
 			}

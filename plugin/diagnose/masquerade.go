@@ -16,6 +16,7 @@ var (
 			"that translated, and the client does not recognise the answer.",
 		Proven:     "The walk reaches the endpoint with the client's address, where kube-proxy's rules ask for a masquerade.",
 		Fix:        "replies will not come back through the node; see what removed the mark or the masquerade rule",
+		Explains:   []string{"reply-not-translated", "reply-dropped"},
 		References: []string{"kubernetes/kubernetes#36835", "tailscale/tailscale#591"},
 	}
 	SourceLost = Kind{
@@ -49,7 +50,7 @@ func checkMasquerade(m *intent.Model, w *survey.Walk, v view, e intent.Expectati
 			d := draft{subject: s.Endpoint.Address.String(), evidence: lastRule(w.Trace, o)}
 			switch {
 			case s.Masquerade == intent.Masqueraded && !o.Masqueraded:
-				d.kind = NotMasqueraded
+				d.kind, d.about = NotMasqueraded, []string{d.subject}
 				d.sentence = fmt.Sprintf("connections from %s to endpoint %s keep the client's address, so that replies may miss the node",
 					o.Source.Addr(), endpointName(s.Endpoint))
 			case s.Masquerade == intent.SourceKept && o.Masqueraded:

@@ -18,7 +18,7 @@ var ruleDifferences = []string{
 // Differences that a rule of somebody else leads to.
 var foreignDifferences = []string{
 	"stopped-after-translation", "dropped-though-endpoints", "rejected-though-endpoints", "dropped-on-condition", "endpoint-missing-in-kernel",
-	"not-rejected",
+	"not-rejected", "reply-dropped",
 }
 
 // also lists more IDs behind a list, which it leaves as it is.

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -85,7 +86,7 @@ func checkHostPort(m *intent.Model, e branchEnd, l *ledger) {
 	if _, ok := known(m, e.walk.Path, e.out.Destination); by == nil || ok {
 		return
 	}
-	l.add(e.node.Name, draft{kind: HostPortShadowing, subject: e.out.Destination.String(), evidence: []string{counted(by)},
+	l.addSeen(cmp.Or(by.Node, e.node.Name), e.client.Name, draft{kind: HostPortShadowing, subject: e.out.Destination.String(), evidence: []string{counted(by)},
 		sentence: fmt.Sprintf("a hostPort takes the traffic of %s: connections go to the pod %s", e.walk.Path, e.out.Destination)}, e.place)
 }
 

@@ -8,13 +8,19 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
 // branchEnd is the end of one branch of a walk, with the hop that decided it.
 type branchEnd struct {
-	node  *survey.Node
-	walk  *survey.Walk
+	// client is the node that the walk starts on, and node the one that the branch ends on.
+	client *survey.Node
+	node   *survey.Node
+	walk   *survey.Walk
+	// trace is the walk's, or that of its reply.
+	trace *trace.Trace
+	reply bool
 	out   *trace.Outcome
 	last  *trace.Hop
 	place Place
@@ -29,15 +35,51 @@ func (s *scene) wrongEnds(f func(branchEnd)) {
 				continue
 			}
 			for k := range w.Trace.Outcomes {
-				o := &w.Trace.Outcomes[k]
-				e := branchEnd{node: n, walk: w, out: o, place: Place{Path: w.Path, Client: w.Client.Kind}}
-				if len(o.Path) > 0 {
-					e.last = hopAt(w.Trace, o.Path[len(o.Path)-1])
-				}
-				f(e)
+				f(s.end(n, w, w.Trace, k))
 			}
 		}
 	}
+}
+
+// lostReplies calls f for each branch of the replies that do not come back.
+func (s *scene) lostReplies(f func(branchEnd)) {
+	for _, n := range s.nodes {
+		for i := range n.Walks {
+			w := &n.Walks[i]
+			for k := range w.Replies {
+				r := &w.Replies[k]
+				if r.Return != journey.Lost || r.Trace == nil {
+					continue
+				}
+				for o := range r.Trace.Outcomes {
+					e := s.end(n, w, r.Trace, o)
+					e.reply = true
+					f(e)
+				}
+			}
+		}
+	}
+}
+
+func (s *scene) end(n *survey.Node, w *survey.Walk, t *trace.Trace, outcome int) branchEnd {
+	e := branchEnd{client: n, node: n, walk: w, trace: t, out: &t.Outcomes[outcome], place: Place{Path: w.Path, Client: w.Client.Kind}}
+	if e.last = lastOf(t, e.out); e.last != nil {
+		e.node = s.nodeOf(e.last, n)
+	}
+	return e
+}
+
+// nodeOf is the node that a hop is on; without facts where it was not asked, and otherwise where the hop does not say.
+func (s *scene) nodeOf(h *trace.Hop, otherwise *survey.Node) *survey.Node {
+	if h.Node == "" || h.Node == otherwise.Name {
+		return otherwise
+	}
+	for _, n := range s.nodes {
+		if n.Name == h.Node {
+			return n
+		}
+	}
+	return &survey.Node{Node: intent.Node{Name: h.Node}}
 }
 
 // differs reports whether a walk agrees neither with what is expected nor with an alternative.
@@ -98,7 +140,7 @@ func sysctlText(a *wire.FactsAnswer, name string) string {
 // passed calls f for each hop of a branch.
 func (e branchEnd) passed(f func(h *trace.Hop)) {
 	for _, i := range e.out.Path {
-		if h := hopAt(e.walk.Trace, i); h != nil {
+		if h := hopAt(e.trace, i); h != nil {
 			f(h)
 		}
 	}

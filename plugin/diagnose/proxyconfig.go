@@ -73,7 +73,7 @@ func checkHostName(s *scene, l *ledger) {
 			d.evidence = append(d.evidence, fmt.Sprintf("kube-proxy's hostnameOverride is %s", config.HostnameOverride))
 		}
 		d.evidence = append(d.evidence, endOf(e.walk.Trace, e.out)...)
-		l.add(e.node.Name, d, e.place)
+		l.addSeen(e.node.Name, e.client.Name, d, e.place)
 	})
 }
 
