@@ -102,10 +102,11 @@ func checkPodAddresses(s *scene, l *ledger) {
 			if len(pods) < 2 {
 				continue
 			}
-			var names, evidence []string
+			var names []string
+			var evidence []Evidence
 			for _, p := range pods {
 				names = append(names, p.Namespace+"/"+p.Name)
-				evidence = append(evidence, fmt.Sprintf("pod %s/%s on node %s has the address %s", p.Namespace, p.Name, p.Spec.NodeName, e.Address.Addr()))
+				evidence = append(evidence, field("Pod", p.Namespace, p.Name, "status.podIPs", e.Address.Addr().String(), "pod %s/%s on node %s has the address %s", p.Namespace, p.Name, p.Spec.NodeName, e.Address.Addr()))
 			}
 			l.add("", draft{
 				kind: DuplicatePodAddress, subject: e.Address.Addr().String(), evidence: evidence,
@@ -138,7 +139,7 @@ func checkClusterIPs(s *scene, l *ledger) {
 				continue
 			}
 			l.add("", draft{
-				kind: ClusterIPShared, subject: ip.String(), evidence: []string{fmt.Sprintf("Service %s/%s: clusterIPs %s", o.Namespace, o.Name, strings.Join(o.Spec.ClusterIPs, ", "))},
+				kind: ClusterIPShared, subject: ip.String(), evidence: []Evidence{field("Service", o.Namespace, o.Name, "spec.clusterIPs", strings.Join(o.Spec.ClusterIPs, ", "), "Service %s/%s: clusterIPs %s", o.Namespace, o.Name, strings.Join(o.Spec.ClusterIPs, ", "))},
 				sentence: fmt.Sprintf("Service %s/%s has the ClusterIP %s too: which of the two a node serves is undefined", o.Namespace, o.Name, ip),
 			}, places...)
 		}
@@ -147,14 +148,14 @@ func checkClusterIPs(s *scene, l *ledger) {
 		}
 		if !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(ip) }) {
 			l.add("", draft{
-				kind: ClusterIPOutsideRange, subject: ip.String(), evidence: []string{"ServiceCIDRs: " + joinPrefixes(ranges)},
+				kind: ClusterIPOutsideRange, subject: ip.String(), evidence: []Evidence{said("ServiceCIDRs: %s", joinPrefixes(ranges)), s.serviceField("spec.clusterIPs", ip.String(), "the Service has the ClusterIP %s", ip)},
 				sentence: fmt.Sprintf("the ClusterIP %s is in none of the cluster's ranges (%s)", ip, joinPrefixes(ranges)),
 			}, places...)
 			continue
 		}
 		if s.api.Read.Addresses && !slices.ContainsFunc(s.api.Addresses, func(a networkingv1.IPAddress) bool { return a.Name == ip.String() }) {
 			l.add("", draft{
-				kind: ClusterIPNotAllocated, subject: ip.String(), evidence: []string{"there is no IPAddress " + ip.String()},
+				kind: ClusterIPNotAllocated, subject: ip.String(), evidence: []Evidence{field("IPAddress", "", ip.String(), "metadata.name", "", "there is no IPAddress %s", ip)},
 				sentence: fmt.Sprintf("the API has no record that the ClusterIP %s is taken: another Service may get it", ip),
 			}, places...)
 		}
@@ -190,7 +191,7 @@ func checkSharedAddresses(s *scene, l *ledger) {
 				continue
 			}
 			l.add("", draft{
-				kind: AddressShared, subject: path.String(), evidence: []string{fmt.Sprintf("Service %s/%s has %s too", o.Namespace, o.Name, strings.Join(outsideAddresses(o), ", "))},
+				kind: AddressShared, subject: path.String(), evidence: []Evidence{field("Service", o.Namespace, o.Name, "spec.externalIPs, status.loadBalancer", strings.Join(outsideAddresses(o), ", "), "Service %s/%s has %s too", o.Namespace, o.Name, strings.Join(outsideAddresses(o), ", "))},
 				sentence: fmt.Sprintf("Service %s/%s has %s too: which of the two gets the connections is undefined", o.Namespace, o.Name, path),
 			}, Place{Path: path})
 		}
@@ -220,7 +221,7 @@ func checkExternalIPs(s *scene, l *ledger) {
 					continue
 				}
 				l.add("", draft{
-					kind: ExternalIPIsNodeAddress, subject: a.Address, evidence: []string{fmt.Sprintf("Node %s: %s %s", n.Name, a.Type, a.Address)},
+					kind: ExternalIPIsNodeAddress, subject: a.Address, evidence: []Evidence{field("Node", "", n.Name, "status.addresses", a.Address, "Node %s: %s %s", n.Name, a.Type, a.Address)},
 					sentence: fmt.Sprintf("external IP %s is the address of node %s: every node takes port %d of it for the Service", a.Address, n.Name, path.Port),
 				}, Place{Path: path})
 			}

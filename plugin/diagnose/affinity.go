@@ -45,7 +45,7 @@ func checkAffinity(s *scene, l *ledger) {
 					continue
 				}
 				l.add(n.Name, draft{
-					kind: AffinityListFull, subject: to.String(), evidence: []string{fmt.Sprintf("%d clients have flows to %s by %s", len(from), to, path)},
+					kind: AffinityListFull, subject: to.String(), evidence: []Evidence{value("clients with flows to "+to.String(), len(from), "%d clients have flows to %s by %s", len(from), to, path)},
 					sentence: fmt.Sprintf("%d clients use endpoint %s, and the kernel remembers %d of them for session affinity", len(from), to, recentLimit),
 				}, Place{Path: path})
 			}

@@ -305,7 +305,7 @@ func TestFaultsOfTheAPI(t *testing.T) {
 				}
 			}
 			for _, want := range tt.says {
-				if all := strings.Join(append([]string{found[0].Sentence, found[0].Fix}, found[0].Evidence...), "\n"); !strings.Contains(all, want) {
+				if all := strings.Join(append([]string{found[0].Sentence, found[0].Fix}, diagnose.Texts(found[0].Evidence)...), "\n"); !strings.Contains(all, want) {
 					t.Errorf("%q is not in\n%s", want, all)
 				}
 			}

@@ -43,9 +43,9 @@ func bridgeFamily() Family {
 }
 
 func checkBridge(m *intent.Model, n *survey.Node, a *wire.FactsAnswer, x wire.Attached, l *ledger) {
-	where := fmt.Sprintf("endpoint %s is behind port %s of bridge %s", x.Endpoint, x.Port, x.Bridge)
+	where := value("bridge port of "+x.Endpoint.String(), x.Bridge+" "+x.Port, "endpoint %s is behind port %s of bridge %s", x.Endpoint, x.Port, x.Bridge)
 	if !x.Hairpin {
-		l.add(n.Name, draft{kind: HairpinOff, subject: x.Endpoint.String(), evidence: []string{where, fmt.Sprintf("/sys/class/net/%s/brport/hairpin_mode is 0", x.Port)},
+		l.add(n.Name, draft{kind: HairpinOff, subject: x.Endpoint.String(), evidence: []Evidence{where, value(x.Port+" hairpin_mode", 0, "/sys/class/net/%s/brport/hairpin_mode is 0", x.Port)},
 			sentence: fmt.Sprintf("the pod %s cannot reach itself through the Service", x.Endpoint)}, podPlaces(m, x)...)
 	}
 	if x.CallsIP {
@@ -66,7 +66,7 @@ func checkBridge(m *intent.Model, n *survey.Node, a *wire.FactsAnswer, x wire.At
 		if !kept {
 			continue
 		}
-		l.add(n.Name, draft{kind: BridgeNetfilterOff, subject: x.Bridge, evidence: []string{sysctlText(a, name), where},
+		l.add(n.Name, draft{kind: BridgeNetfilterOff, subject: x.Bridge, evidence: []Evidence{sysctlOf(a, name), where},
 			sentence: fmt.Sprintf("pods on bridge %s that reach an endpoint on the same node through the Service get answers that are not translated back", x.Bridge)},
 			Place{Path: w.Path, Client: w.Client.Kind})
 	}

@@ -39,7 +39,7 @@ var (
 	}
 	InvalidDrop = Kind{
 		ID: "invalid-drop", Severity: Info, Title: "invalid packets dropped",
-		Means: "The node's kube-proxy's rule in FORWARD drops packets that connection tracking calls invalid, such as those outside the TCP window or of connections it does not " +
+		Means: "kube-proxy's rule in FORWARD drops packets that connection tracking calls invalid, such as those outside the TCP window or of connections it does not " +
 			"know. Few are normal; many mean connections that hang or are reset halfway, mostly because answers take another way.",
 		Proven:     "The parameter net.netfilter.nf_conntrack_tcp_be_liberal is 0, and the counter of the rule in KUBE-FORWARD is not.",
 		Fix:        "set kube-proxy's conntrack.tcpBeLiberal, or sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1, and restart kube-proxy; find out whether answers pass the node",
@@ -72,9 +72,9 @@ func conntrackFamily() Family {
 
 func checkFill(n *survey.Node, l *ledger) {
 	count, most := n.Describe.ConntrackCount, n.Describe.ConntrackMax
-	d := draft{evidence: []string{fmt.Sprintf("nf_conntrack_count is %d, nf_conntrack_max %d", count, most)}}
+	d := draft{evidence: []Evidence{value("nf_conntrack_count", count, "nf_conntrack_count is %d, nf_conntrack_max %d", count, most)}}
 	if n.Facts != nil && n.Facts.Conntrack.Drop+n.Facts.Conntrack.EarlyDrop > 0 {
-		d.evidence = append(d.evidence, fmt.Sprintf("conntrack -S: drop %d, early_drop %d", n.Facts.Conntrack.Drop, n.Facts.Conntrack.EarlyDrop))
+		d.evidence = append(d.evidence, value("conntrack drop", n.Facts.Conntrack.Drop, "conntrack -S: drop %d, early_drop %d", n.Facts.Conntrack.Drop, n.Facts.Conntrack.EarlyDrop))
 	}
 	switch {
 	case most <= 0 || count*10 < most*9:
@@ -99,7 +99,7 @@ func checkInsert(s *scene, n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 	if failed == 0 {
 		return
 	}
-	d := draft{kind: ConntrackInsertFailed, evidence: []string{fmt.Sprintf("conntrack -S: insert_failed %d", failed)},
+	d := draft{kind: ConntrackInsertFailed, evidence: []Evidence{value("conntrack insert_failed", failed, "conntrack -S: insert_failed %d", failed)},
 		sentence: fmt.Sprintf("%d packets were dropped on the node since it started because their connection tracking entry could not be inserted", failed)}
 	for _, p := range s.model.Ports {
 		if p.Protocol == "udp" && failed >= manyFailures {
@@ -122,7 +122,7 @@ func checkInvalid(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 			if r.Packets == 0 || !strings.Contains(r.Text, "INVALID") || !strings.HasSuffix(r.Text, "DROP") {
 				continue
 			}
-			d := draft{kind: InvalidDrop, subject: c.Family, evidence: []string{fmt.Sprintf("%s (handle %d, %d packets so far)", r.Text, r.Handle, r.Packets), sysctlText(a, name)},
+			d := draft{kind: InvalidDrop, subject: c.Family, evidence: []Evidence{chainRule(c, r), sysctlOf(a, name)},
 				sentence: fmt.Sprintf("kube-proxy's rule against invalid packets has dropped %d on the node", r.Packets)}
 			if r.Packets >= manyInvalid {
 				d.severity = Warning
@@ -130,6 +130,13 @@ func checkInvalid(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 			l.add(n.Name, d)
 		}
 	}
+}
+
+// chainRule is a rule that no packet was walked through.
+func chainRule(c wire.Chain, r wire.ChainRule) Evidence {
+	e := said("%s (handle %d, %d packets so far)", r.Text, r.Handle, r.Packets)
+	e.Rule = &RuleEvidence{Table: c.Table, Chain: c.Name, Rule: &trace.Rule{Handle: r.Handle, Text: r.Text, Packets: &r.Packets}}
+	return e
 }
 
 func checkNotrack(e branchEnd, l *ledger) {
@@ -140,7 +147,7 @@ func checkNotrack(e branchEnd, l *ledger) {
 		if h.Rule == nil || !strings.Contains(strings.ToLower(h.Action+" "+h.Rule.Text), "notrack") {
 			return
 		}
-		l.addSeen(cmp.Or(h.Node, e.node.Name), e.client.Name, draft{kind: NotrackOnPath, evidence: []string{counted(h)},
+		l.addSeen(cmp.Or(h.Node, e.node.Name), e.client.Name, draft{kind: NotrackOnPath, evidence: []Evidence{counted(h)},
 			sentence: fmt.Sprintf("a rule in table %s keeps the Service's packets out of connection tracking, so that they are not translated", h.Table)}, e.place)
 	})
 }

@@ -57,7 +57,7 @@ func checkDeadNodes(s *scene, l *ledger) {
 				d.severity = Error
 			}
 			for _, e := range dead[name] {
-				d.evidence = append(d.evidence, fmt.Sprintf("endpoint %s is ready in EndpointSlice %s", endpointName(e), e.Slice))
+				d.evidence = append(d.evidence, s.endpointField(e, "conditions.ready", "true", "endpoint %s is ready in EndpointSlice %s", endpointName(e), e.Slice))
 			}
 			l.add("", d, s.placesOf(i)...)
 		}

@@ -132,8 +132,8 @@ func checkEven(w *survey.Walk, v view) []draft {
 }
 
 // rulesTo are the last rules of the branches to one destination.
-func rulesTo(m *intent.Model, w *survey.Walk, to netip.AddrPort) []string {
-	var out []string
+func rulesTo(m *intent.Model, w *survey.Walk, to netip.AddrPort) []Evidence {
+	var out []Evidence
 	for i := range w.Trace.Outcomes {
 		o := &w.Trace.Outcomes[i]
 		if EndpointOf(m, w, o) != to {
@@ -141,7 +141,7 @@ func rulesTo(m *intent.Model, w *survey.Walk, to netip.AddrPort) []string {
 		}
 		for _, k := range o.Path {
 			if h := hopAt(w.Trace, k); h != nil && h.Rule != nil && strings.Contains(h.Action, "dnat") {
-				out = append(out, hopText(h))
+				out = append(out, hopOf(h))
 			}
 		}
 		if len(out) == 0 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
@@ -68,7 +69,7 @@ func checkEnds(m *intent.Model, w *survey.Walk, v view) []draft {
 		if e, ok := known(m, w.Path, to); ok {
 			name = endpointName(e)
 		}
-		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: []string{socketText(w.Trace, o)}}
+		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: []Evidence{value("socket at "+to.String(), o.Reason, "%s", socketText(w.Trace, o))}}
 		dst := plainAddress(o.Destination)
 		switch bound, onlyThere := boundElsewhere(o); {
 		case Redirected(w.Trace, o):
@@ -142,11 +143,13 @@ func checkReplies(m *intent.Model, w *survey.Walk) []draft {
 }
 
 // undoing are the entries that the way there made and that would translate the reply back, if it met them.
-func undoing(o *trace.Outcome) []string {
-	var out []string
+func undoing(o *trace.Outcome) []Evidence {
+	var out []Evidence
 	for _, e := range o.Tracked {
 		if e.ReplySource != e.Destination || e.ReplyDestination.Addr() != e.Source.Addr() {
-			out = append(out, fmt.Sprintf("conntrack entry on %s: %s -> %s, replies %s -> %s", e.Node, e.Source, e.Destination, e.ReplySource, e.ReplyDestination))
+			entry := said("conntrack entry on %s: %s -> %s, replies %s -> %s", e.Node, e.Source, e.Destination, e.ReplySource, e.ReplyDestination)
+			entry.Flow = &wire.Flow{Protocol: e.Protocol, Source: e.Source, Destination: e.Destination, ReplySource: e.ReplySource, ReplyDestination: e.ReplyDestination}
+			out = append(out, entry)
 		}
 	}
 	return out

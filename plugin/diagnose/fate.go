@@ -93,10 +93,10 @@ func checkPlain(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []
 		}
 		if len(o.Conditions) > 0 && (o.Verdict == trace.Dropped || o.Verdict == trace.Rejected) {
 			d.kind = DroppedOnCondition
-			d.evidence = append(d.evidence, o.Conditions...)
+			d.evidence = append(d.evidence, saidAll(o.Conditions)...)
 		}
 		if d.kind.ID == NoTranslation.ID && survey.ModeOf(n.Describe, w.Path.Family) == intent.UnknownMode {
-			d.evidence = append(d.evidence, fmt.Sprintf("no active rules of kube-proxy for %s were found on the node", w.Path.Family))
+			d.evidence = append(d.evidence, said("no active rules of kube-proxy for %s were found on the node", w.Path.Family))
 		}
 		out = append(out, d)
 	}
@@ -122,7 +122,7 @@ func checkStopped(m *intent.Model, w *survey.Walk, v view) []draft {
 		}
 		if len(o.Conditions) > 0 {
 			d.kind = DroppedOnCondition
-			d.evidence = append(d.evidence, o.Conditions...)
+			d.evidence = append(d.evidence, saidAll(o.Conditions)...)
 		}
 		out = append(out, d)
 	}

@@ -24,7 +24,7 @@ type Finding struct {
 	// Places are the access paths and clients it was seen with.
 	Places []Place
 	// Evidence are the rules, flows and conditions that prove it.
-	Evidence []string
+	Evidence []Evidence
 	// About limits what the finding explains to findings of these subjects; nil does not limit it.
 	About []string
 	// Fix is the next step for this very case, or the kind's.
@@ -45,7 +45,7 @@ type draft struct {
 	severity Severity
 	subject  string
 	sentence string
-	evidence []string
+	evidence []Evidence
 	// about is Finding.About.
 	about []string
 	// fix is what to do in this very case, where more can be said than the catalogue does.
@@ -65,6 +65,7 @@ func (l *ledger) add(node string, d draft, places ...Place) *Finding {
 
 // addSeen records a draft of a fault on one node that clients on another one meet.
 func (l *ledger) addSeen(node, client string, d draft, places ...Place) *Finding {
+	d.bound()
 	key := d.kind.ID + "\x00" + d.subject
 	if l.at == nil {
 		l.at = map[string]*Finding{}
@@ -88,11 +89,47 @@ func (l *ledger) addSeen(node, client string, d draft, places ...Place) *Finding
 		}
 	}
 	for _, e := range d.evidence {
-		if !slices.Contains(f.Evidence, e) && len(f.Evidence) < maxEvidence {
-			f.Evidence = append(f.Evidence, e)
+		i := slices.IndexFunc(f.Evidence, func(o Evidence) bool { return o.Text == e.Text })
+		if i < 0 && len(f.Evidence) < maxEvidence {
+			i, f.Evidence = len(f.Evidence), append(f.Evidence, e)
+		}
+		if i >= 0 && node != "" && !slices.Contains(f.Evidence[i].Nodes, node) {
+			f.Evidence[i].Nodes = append(slices.Clip(f.Evidence[i].Nodes), node)
 		}
 	}
 	return f
+}
+
+// Bounds of texts in characters: names, messages and annotations of the cluster go into them, which may be long.
+const (
+	maxSentence = 800
+	maxText     = 2000
+)
+
+// bound shortens what is too long.
+func (d *draft) bound() {
+	d.sentence, d.fix = shortened(d.sentence, maxSentence), shortened(d.fix, maxSentence)
+	d.evidence = slices.Clone(d.evidence)
+	for i := range d.evidence {
+		e := &d.evidence[i]
+		e.Text = shortened(e.Text, maxText)
+		if e.Object != nil && len(e.Object.Value) > maxText {
+			o := *e.Object
+			o.Value = shortened(o.Value, maxText)
+			e.Object = &o
+		}
+	}
+}
+
+func shortened(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	r := []rune(s)
+	if len(r) <= most {
+		return s
+	}
+	return string(r[:most-1]) + "…"
 }
 
 // maxEvidence bounds the evidence of one finding: it is a proof, not a dump.

@@ -91,7 +91,7 @@ func foreignEnd(e branchEnd) (draft, bool) {
 		return draft{}, false
 	}
 	policy := h.Rule == nil && strings.HasPrefix(h.Action, "policy")
-	d := draft{subject: h.Table + " " + h.Chain, evidence: append([]string{counted(h)}, e.out.Conditions...)}
+	d := draft{subject: h.Table + " " + h.Chain, evidence: append([]Evidence{counted(h)}, saidAll(e.out.Conditions)...)}
 	whose := "a rule in"
 	if by != "" {
 		whose = "a rule of " + by + " in"
@@ -118,17 +118,8 @@ func foreignEnd(e branchEnd) (draft, bool) {
 	}
 	if policy && e.node.Facts != nil {
 		for _, o := range e.node.Facts.Owners {
-			d.evidence = append(d.evidence, fmt.Sprintf("%s has rules on the node (%s)", o.Name, o.Shown))
+			d.evidence = append(d.evidence, value("rules of "+o.Name, o.Shown, "%s has rules on the node (%s)", o.Name, o.Shown))
 		}
 	}
 	return d, true
-}
-
-// counted is a hop as evidence, with the rule's counter.
-func counted(h *trace.Hop) string {
-	text := hopText(h)
-	if h.Rule != nil && h.Rule.Packets != nil {
-		text += fmt.Sprintf(" (handle %d, %d packets so far)", h.Rule.Handle, *h.Rule.Packets)
-	}
-	return text
 }

@@ -55,7 +55,7 @@ func checkFlows(m *intent.Model, n *survey.Node, l *ledger) {
 				continue
 			}
 			to := netip.AddrPortFrom(f.ReplySource.Addr().Unmap(), f.ReplySource.Port())
-			d := draft{evidence: []string{flowText(f)}}
+			d := draft{evidence: []Evidence{flowOf(f)}}
 			if f.Protocol == "udp" {
 				d.severity = Error // each packet of the client renews the entry: it does not heal by itself
 			}

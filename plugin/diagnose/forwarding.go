@@ -74,7 +74,7 @@ func routedAway(e branchEnd) (draft, bool) {
 	if !e.ended() || h == nil || h.Hook != "route" {
 		return draft{}, false
 	}
-	d := draft{evidence: []string{strings.TrimSuffix("route: "+h.Action+": "+h.Says, ": ")}}
+	d := draft{evidence: []Evidence{said("%s", strings.TrimSuffix("route: "+h.Action+": "+h.Says, ": "))}}
 	translated := e.out.Destination != e.walk.Destination
 	switch {
 	case strings.Contains(h.Says, "forwarding is 0"):
@@ -98,13 +98,13 @@ func routedAway(e branchEnd) (draft, bool) {
 	return d, true
 }
 
-func refusedRoute(e branchEnd) []string {
+func refusedRoute(e branchEnd) []Evidence {
 	if e.node.Facts == nil {
 		return nil
 	}
 	for _, r := range e.node.Facts.Routes {
 		if r.To == e.out.Destination.Addr() && r.Refused != "" {
-			return []string{fmt.Sprintf("ip route get %s: %s", r.To, r.Refused)}
+			return []Evidence{routeOf(r, fmt.Sprintf("ip route get %s: %s", r.To, r.Refused))}
 		}
 	}
 	return nil
@@ -119,7 +119,7 @@ func checkForwarding(s *scene, l *ledger, n *survey.Node, a *wire.FactsAnswer, f
 	if v, ok := a.Sysctl(name); !ok || v != "0" {
 		return
 	}
-	l.add(n.Name, draft{kind: IPForwardOff, subject: string(f), evidence: []string{sysctlText(a, name)},
+	l.add(n.Name, draft{kind: IPForwardOff, subject: string(f), evidence: []Evidence{sysctlOf(a, name)},
 		sentence: "the node does not forward packets: " + sysctlText(a, name)})
 }
 
@@ -146,7 +146,7 @@ func checkSources(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 			}
 			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, severity: Warning, subject: o.Destination.String(),
 				sentence: fmt.Sprintf("the node's own connections to %s go to the endpoint with the source %s of %s, and leave by %s", w.Destination.Addr(), vip.Source, vip.Out, ep.Out),
-				evidence: []string{routeText(vip), routeText(ep)}}, Place{Path: w.Path, Client: w.Client.Kind})
+				evidence: []Evidence{routeOf(vip, routeText(vip)), routeOf(ep, routeText(ep))}}, Place{Path: w.Path, Client: w.Client.Kind})
 		}
 	}
 }
@@ -155,7 +155,7 @@ func checkSources(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 func checkStart(n *survey.Node, a *wire.FactsAnswer, w *survey.Walk, l *ledger) {
 	for _, r := range a.Routes {
 		if r.To == w.Destination.Addr() && r.Refused != "" {
-			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, subject: r.To.String(), evidence: []string{fmt.Sprintf("ip route get %s: %s", r.To, r.Refused)},
+			l.add(n.Name, draft{kind: SourceRoutedBeforeDNAT, subject: r.To.String(), evidence: []Evidence{routeOf(r, fmt.Sprintf("ip route get %s: %s", r.To, r.Refused))},
 				sentence: fmt.Sprintf("the node has no route to %s, and its own connections need one before any rule is asked", r.To)}, Place{Path: w.Path, Client: w.Client.Kind})
 		}
 	}

@@ -77,21 +77,20 @@ func checkLoadBalancer(s *scene, l *ledger) {
 }
 
 func checkPending(s *scene, l *ledger, svc *corev1.Service) {
-	d := draft{kind: LoadBalancerPending, sentence: "the load balancer has no address: no controller has served the Service", evidence: []string{"status.loadBalancer is empty"}}
+	d := draft{kind: LoadBalancerPending, sentence: "the load balancer has no address: no controller has served the Service", evidence: []Evidence{s.serviceField("status.loadBalancer", "", "status.loadBalancer is empty")}}
 	if class := svc.Spec.LoadBalancerClass; class != nil {
 		d.sentence = fmt.Sprintf("the load balancer has no address: only a controller for the class %q would give it one, and none has", *class)
-		d.evidence = append(d.evidence, fmt.Sprintf("spec.loadBalancerClass: %s", *class))
+		d.evidence = append(d.evidence, s.serviceField("spec.loadBalancerClass", *class, "spec.loadBalancerClass: %s", *class))
 	}
 	for i := range s.api.Events {
 		e := &s.api.Events[i]
 		if e.InvolvedObject.Kind != "Service" || e.InvolvedObject.Name != svc.Name {
 			continue
 		}
-		text := fmt.Sprintf("event %s: %s", e.Reason, e.Message)
 		if e.Type == corev1.EventTypeWarning {
 			d.sentence = fmt.Sprintf("the load balancer has no address: %s (%s)", e.Message, e.Reason)
 		}
-		d.evidence = append(d.evidence, text)
+		d.evidence = append(d.evidence, field("Event", e.Namespace, e.Name, "message", e.Message, "event %s: %s", e.Reason, e.Message))
 	}
 	l.add("", d)
 }
@@ -121,7 +120,7 @@ func checkExcluded(s *scene, l *ledger) {
 	}
 	d := draft{kind: NodesExcluded, sentence: fmt.Sprintf("%s is excluded from load balancers by its labels: the load balancer's address is likely to go unanswered", which)}
 	for _, name := range excluded {
-		d.evidence = append(d.evidence, fmt.Sprintf("Node %s: label %s", name, excludeLabel))
+		d.evidence = append(d.evidence, field("Node", "", name, "metadata.labels["+excludeLabel+"]", "", "Node %s: label %s", name, excludeLabel))
 	}
 	l.add("", d, s.pathsOf(intent.LoadBalancerIP)...)
 }
@@ -146,7 +145,7 @@ func checkSourceRanges(s *scene, l *ledger, svc *corev1.Service) {
 		}
 		if !slices.ContainsFunc(s.model.SourceRanges, func(r netip.Prefix) bool { return intent.FamilyOf(r.Addr()) == path.Family }) {
 			l.add("", draft{
-				kind: SourceRangesOneFamily, subject: string(path.Family), evidence: []string{"loadBalancerSourceRanges: " + joinPrefixes(s.model.SourceRanges)},
+				kind: SourceRangesOneFamily, subject: string(path.Family), evidence: []Evidence{s.serviceField("spec.loadBalancerSourceRanges", joinPrefixes(s.model.SourceRanges), "loadBalancerSourceRanges: %s", joinPrefixes(s.model.SourceRanges))},
 				sentence: fmt.Sprintf("loadBalancerSourceRanges hold no %s range, so the load balancer's %s address is open to everybody", path.Family, path.Family),
 			}, Place{Path: path})
 		}
@@ -157,7 +156,10 @@ func checkSourceRanges(s *scene, l *ledger, svc *corev1.Service) {
 			ports = append(ports, fmt.Sprintf("%d/%s", p.Path.Port, p.Path.Protocol))
 		}
 		l.add("", draft{
-			kind: NodePortUnrestricted, evidence: []string{"nodePorts: " + strings.Join(ports, ", "), "loadBalancerSourceRanges: " + strings.Join(svc.Spec.LoadBalancerSourceRanges, ", ")},
+			kind: NodePortUnrestricted, evidence: []Evidence{
+				s.serviceField("spec.ports[].nodePort", strings.Join(ports, ", "), "nodePorts: %s", strings.Join(ports, ", ")),
+				s.serviceField("spec.loadBalancerSourceRanges", strings.Join(svc.Spec.LoadBalancerSourceRanges, ", "), "loadBalancerSourceRanges: %s", strings.Join(svc.Spec.LoadBalancerSourceRanges, ", ")),
+			},
 			sentence: "loadBalancerSourceRanges do not bind the Service's node ports: whoever reaches a node may use them",
 		}, places...)
 	}
@@ -177,7 +179,10 @@ func checkBypass(s *scene, l *ledger, svc *corev1.Service) {
 	for _, path := range s.model.Paths {
 		if path.Kind == intent.LoadBalancerIP && !path.Proxied {
 			l.add("", draft{
-				kind: LoadBalancerBypassed, subject: path.Address.String(), evidence: []string{"annotation " + annotation, fmt.Sprintf("status.loadBalancer: %s with ipMode VIP", path.Address)},
+				kind: LoadBalancerBypassed, subject: path.Address.String(), evidence: []Evidence{
+					s.serviceField("metadata.annotations", annotation, "annotation %s", annotation),
+					s.serviceField("status.loadBalancer.ingress[].ipMode", "VIP", "status.loadBalancer: %s with ipMode VIP", path.Address),
+				},
 				sentence: fmt.Sprintf("connections from the cluster to %s never pass the load balancer, so they lack the PROXY protocol's header", path.Address),
 			}, Place{Path: path, Client: intent.FromPod}, Place{Path: path, Client: intent.FromNode})
 		}

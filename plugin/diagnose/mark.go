@@ -12,7 +12,7 @@ import (
 // MarkCollision is a mark that two programs use.
 var MarkCollision = Kind{
 	ID: "mark-collision", Severity: Warning, Title: "mark collision",
-	Means: "The node's kube-proxy marks packets that are to be masqueraded with one bit of the packet's mark (0x4000 by default), and a rule of another program writes the " +
+	Means: "kube-proxy marks packets that are to be masqueraded with one bit of the packet's mark (0x4000 by default), and a rule of another program writes the " +
 		"same bit. Connections then keep a source address that they should lose, or lose one that they should keep.",
 	Proven:     "On the Service's path a rule that is not kube-proxy's sets bits of the mark among which is kube-proxy's.",
 	Fix:        "give the rule a mask that leaves the bit alone (--set-xmark VALUE/MASK), or move kube-proxy's bit (iptables.masqueradeBit, nftables.masqueradeBit)",
@@ -42,7 +42,7 @@ func checkMarks(s *scene, l *ledger) {
 				if !ok || bits&bit == 0 {
 					continue
 				}
-				l.addSeen(on.Name, n.Name, draft{kind: MarkCollision, subject: h.Table + " " + h.Chain, evidence: []string{counted(h), fmt.Sprintf("kube-proxy's bit is %s", trace.Mark(bit))},
+				l.addSeen(on.Name, n.Name, draft{kind: MarkCollision, subject: h.Table + " " + h.Chain, evidence: []Evidence{counted(h), value("kube-proxy masqueradeBit", trace.Mark(bit), "kube-proxy's bit is %s", trace.Mark(bit))},
 					sentence: fmt.Sprintf("a rule in chain %s of table %s writes the bit of the mark that kube-proxy masquerades by", h.Chain, h.Table)},
 					Place{Path: w.Path, Client: w.Client.Kind})
 			}

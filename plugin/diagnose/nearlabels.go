@@ -132,8 +132,8 @@ func (n nearLabels) selector() string {
 	return strings.Join(out, ",")
 }
 
-func (n nearLabels) evidence() []string {
-	var out []string
+func (n nearLabels) evidence(namespace string) []Evidence {
+	var out []Evidence
 	for _, p := range n.pods {
 		var parts []string
 		for _, k := range labelKeys(n.have) {
@@ -141,7 +141,7 @@ func (n nearLabels) evidence() []string {
 				parts = append(parts, k+"="+n.have[k])
 			}
 		}
-		out = append(out, fmt.Sprintf("pod %s has %s", p, strings.Join(parts, ",")))
+		out = append(out, field("Pod", namespace, p, "metadata.labels", strings.Join(parts, ","), "pod %s has %s", p, strings.Join(parts, ",")))
 	}
 	return out
 }

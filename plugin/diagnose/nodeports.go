@@ -53,7 +53,7 @@ var (
 	}
 	RouteLocalnetOff = Kind{
 		ID: "route-localnet-off", Severity: Warning, Title: "route_localnet off",
-		Means: "The node's kube-proxy is set to serve node ports at 127.0.0.1, for which it switches route_localnet on when it starts, and something switched it off again. " +
+		Means: "kube-proxy on the node is set to serve node ports at 127.0.0.1, for which it switches route_localnet on when it starts, and something switched it off again. " +
 			"Connections to the node port at 127.0.0.1 time out.",
 		Proven:     "The parameter net.ipv4.conf.all.route_localnet is 0, kube-proxy runs in iptables mode, and its localhostNodePorts is true.",
 		Fix:        "sysctl -w net.ipv4.conf.all.route_localnet=1 (a hardening profile may set it to 0), or set localhostNodePorts to false",
@@ -86,7 +86,7 @@ func checkHostPort(m *intent.Model, e branchEnd, l *ledger) {
 	if _, ok := known(m, e.walk.Path, e.out.Destination); by == nil || ok {
 		return
 	}
-	l.addSeen(cmp.Or(by.Node, e.node.Name), e.client.Name, draft{kind: HostPortShadowing, subject: e.out.Destination.String(), evidence: []string{counted(by)},
+	l.addSeen(cmp.Or(by.Node, e.node.Name), e.client.Name, draft{kind: HostPortShadowing, subject: e.out.Destination.String(), evidence: []Evidence{counted(by)},
 		sentence: fmt.Sprintf("a hostPort takes the traffic of %s: connections go to the pod %s", e.walk.Path, e.out.Destination)}, e.place)
 }
 
@@ -101,7 +101,7 @@ func checkListeners(m *intent.Model, n *survey.Node, a *wire.FactsAnswer, l *led
 		}
 		l.add(n.Name, draft{kind: NodePortInUse, subject: fmt.Sprintf("%s %d", x.Protocol, x.Port.Port),
 			sentence: fmt.Sprintf("%s listens on node port %d/%s, and the Service's rules keep its traffic from it", who, x.Port.Port, x.Protocol),
-			evidence: []string{fmt.Sprintf("listening on %s: %s", x.Address, who)}}, nodePortPlaces(m, x.Port)...)
+			evidence: []Evidence{value("listener on "+x.Address.String(), who, "listening on %s: %s", x.Address, who)}}, nodePortPlaces(m, x.Port)...)
 	}
 }
 
@@ -127,7 +127,7 @@ func checkEphemeral(m *intent.Model, n *survey.Node, a *wire.FactsAnswer, l *led
 		if p.Kind == intent.NodePort && within(p.Port, bounds[0]+"-"+bounds[1]) && !within(p.Port, reserved) {
 			l.add(n.Name, draft{kind: NodePortInEphemeralRange, subject: strconv.Itoa(int(p.Port)),
 				sentence: fmt.Sprintf("the node may use node port %d as the source port of its own connections", p.Port),
-				evidence: []string{sysctlText(a, rangeName), sysctlText(a, reservedName)}}, Place{Path: p})
+				evidence: []Evidence{sysctlOf(a, rangeName), sysctlOf(a, reservedName)}}, Place{Path: p})
 		}
 	}
 }
@@ -158,7 +158,7 @@ func checkLocalhost(m *intent.Model, n *survey.Node, l *ledger) {
 			if f.Protocol != p.Protocol || f.Destination.Port() != p.Port || !f.Destination.Addr().IsLoopback() || f.ReplySource != f.Destination {
 				continue
 			}
-			l.add(n.Name, draft{kind: LocalhostNodePort, subject: f.Destination.String(), evidence: []string{flowText(f)},
+			l.add(n.Name, draft{kind: LocalhostNodePort, subject: f.Destination.String(), evidence: []Evidence{flowOf(f)},
 				sentence: fmt.Sprintf("a process on the node connects to %s, and kube-proxy there (%s) does not serve node ports at localhost", f.Destination, modeWord(n, p.Family))},
 				Place{Path: p})
 		}
@@ -180,7 +180,7 @@ func checkRouteLocalnet(m *intent.Model, n *survey.Node, a *wire.FactsAnswer, l 
 		return
 	}
 	to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), m.Paths[i].Port)
-	l.add(n.Name, draft{kind: RouteLocalnetOff, evidence: []string{sysctlText(a, name), "kube-proxy's iptables.localhostNodePorts is true"},
+	l.add(n.Name, draft{kind: RouteLocalnetOff, evidence: []Evidence{sysctlOf(a, name), value("kube-proxy iptables.localhostNodePorts", true, "kube-proxy's iptables.localhostNodePorts is true")},
 		sentence: fmt.Sprintf("connections of the node to %s time out: route_localnet was switched off after kube-proxy had switched it on", to)},
 		Place{Path: m.Paths[i], Client: intent.FromNode})
 }

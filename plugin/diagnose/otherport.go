@@ -38,6 +38,6 @@ func checkOtherPort(m *intent.Model, n *survey.Node, f wire.Flow, l *ledger) {
 			has = append(has, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
 		}
 	}
-	l.add(n.Name, draft{kind: UnknownPort, subject: fmt.Sprintf("%s %s", f.Protocol, f.Destination), evidence: []string{flowText(f), "the Service has " + strings.Join(has, ", ")},
+	l.add(n.Name, draft{kind: UnknownPort, subject: fmt.Sprintf("%s %s", f.Protocol, f.Destination), evidence: []Evidence{flowOf(f), said("the Service has %s", strings.Join(has, ", "))},
 		sentence: fmt.Sprintf("%s connects to %s (%s), a port that the Service does not have", f.Source.Addr(), f.Destination, f.Protocol)})
 }

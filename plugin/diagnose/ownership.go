@@ -20,7 +20,7 @@ func ownershipFamily() Family {
 func checkOwnership(s *scene, l *ledger) {
 	if p := s.model.OtherProxy; p != "" {
 		l.add("", draft{
-			kind: LeftToAnotherProxy, evidence: []string{"label service.kubernetes.io/service-proxy-name: " + p},
+			kind: LeftToAnotherProxy, evidence: []Evidence{s.serviceField("metadata.labels[service.kubernetes.io/service-proxy-name]", p, "label service.kubernetes.io/service-proxy-name: %s", p)},
 			sentence: fmt.Sprintf("kube-proxy leaves the Service to a proxy named %q: nothing translates its addresses unless that one runs", p),
 		}, s.everyPlace()...)
 	}

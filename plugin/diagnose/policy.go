@@ -58,14 +58,14 @@ func checkWithoutNode(s *scene, l *ledger) {
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		usable, placed := 0, 0
-		var evidence []string
+		var evidence []Evidence
 		for _, e := range p.Endpoints {
 			if e.Ready || e.Serving && e.Terminating {
 				usable++
 				if e.Node != "" {
 					placed++
 				}
-				evidence = append(evidence, fmt.Sprintf("endpoint %s of EndpointSlice %s has no nodeName", e.Address, e.Slice))
+				evidence = append(evidence, s.endpointField(e, "nodeName", "", "endpoint %s of EndpointSlice %s has no nodeName", e.Address, e.Slice))
 			}
 		}
 		if usable == 0 || placed > 0 {
@@ -98,7 +98,7 @@ func checkAskedFor(m *intent.Model, w *survey.Walk) []draft {
 		return []draft{{
 			kind:     NoLocalEndpoints,
 			sentence: "connections to the ClusterIP are dropped: internalTrafficPolicy is Local, and no usable endpoint runs on the node",
-			evidence: []string{"usable endpoints are on " + nodesOfUsable(m, w.Path)},
+			evidence: []Evidence{said("usable endpoints are on %s", nodesOfUsable(m, w.Path))},
 		}}
 	case strings.Contains(w.Expect.Why, "loadBalancerSourceRanges"):
 		if w.Client.Kind == intent.FromOutside {
@@ -107,16 +107,16 @@ func checkAskedFor(m *intent.Model, w *survey.Walk) []draft {
 		return []draft{{
 			kind: SourceRangesExclude, subject: string(w.Client.Kind) + " " + w.Path.String(),
 			sentence: fmt.Sprintf("connections of %s to %s are dropped: loadBalancerSourceRanges %s do not contain it", clientText(w.Client), w.Path, joinPrefixes(m.SourceRanges)),
-			evidence: []string{"loadBalancerSourceRanges: " + joinPrefixes(m.SourceRanges)},
+			evidence: []Evidence{field("Service", m.Namespace, m.Name, "spec.loadBalancerSourceRanges", joinPrefixes(m.SourceRanges), "loadBalancerSourceRanges: %s", joinPrefixes(m.SourceRanges))},
 		}}
 	case m.ExternalLocal && w.Client.Kind == intent.FromOutside:
 		d := draft{
 			kind:     ExternalPolicyLocal,
 			sentence: "connections from outside are dropped, as asked: externalTrafficPolicy is Local, and no usable endpoint runs on the node",
-			evidence: []string{"usable endpoints are on " + nodesOfUsable(m, w.Path)},
+			evidence: []Evidence{said("usable endpoints are on %s", nodesOfUsable(m, w.Path))},
 		}
 		if m.HealthCheckNodePort != 0 {
-			d.evidence = append(d.evidence, fmt.Sprintf("health check node port %d of the node answers 503, so that a load balancer leaves it out", m.HealthCheckNodePort))
+			d.evidence = append(d.evidence, value("healthCheckNodePort", m.HealthCheckNodePort, "health check node port %d of the node answers 503, so that a load balancer leaves it out", m.HealthCheckNodePort))
 		}
 		return []draft{d}
 	}

@@ -69,7 +69,7 @@ func checkProbe(p *survey.Probe) []draft {
 		k := slices.IndexFunc(found, func(d *difference) bool { return d.subject == subject && d.sentence == what })
 		if k < 0 {
 			k = len(found)
-			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: attemptEvidence(p, x)}})
+			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: saidAll(attemptEvidence(p, x))}})
 		}
 		found[k].count++
 	}
@@ -213,7 +213,7 @@ func checkSpread(p *survey.Probe, shares []KernelShare) []draft {
 		sentence: fmt.Sprintf("%s from %s to %s are not spread as the walk says (chance %.1g)", connections(total, p.Walk.Path.Protocol), p.Walk.Client, p.Walk.Destination, chance),
 	}
 	for i, s := range shares {
-		d.evidence = append(d.evidence, fmt.Sprintf("%s got %d of %d, %s by the walk", s.Endpoint, counts[i], total, Fraction(s.Probability)))
+		d.evidence = append(d.evidence, said("%s got %d of %d, %s by the walk", s.Endpoint, counts[i], total, Fraction(s.Probability)))
 	}
 	return []draft{d}
 }

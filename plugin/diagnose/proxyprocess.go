@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
@@ -22,7 +21,7 @@ var (
 	}
 	KubeProxyNotSyncing = Kind{
 		ID: "kube-proxy-not-syncing", Severity: Error, Title: "kube-proxy stuck",
-		Means: "The node's kube-proxy runs on the node and does not write its rules: it hangs, or changes have waited for longer than it takes to write them. New " +
+		Means: "kube-proxy runs on the node and does not write its rules: it hangs, or changes have waited for longer than it takes to write them. New " +
 			"Services and pods never appear there.",
 		Proven:     "Its health endpoint does not answer or says so itself, or its metrics show a change that came after the last successful write and is more than a minute old.",
 		Fix:        "read its log, and restart it on the node; a node short of CPU, or another program that holds the xtables lock, are usual reasons",
@@ -31,7 +30,7 @@ var (
 	}
 	RestoreFailures = Kind{
 		ID: "restore-failures", Severity: Error, Title: "rules refused",
-		Means: "The node's kube-proxy on the node tries to write its rules and the kernel, or the tool that it calls, refuses them. It tries again and again; new Services " +
+		Means: "kube-proxy on the node tries to write its rules and the kernel, or the tool that it calls, refuses them. It tries again and again; new Services " +
 			"and pods never appear.",
 		Proven:     "Its metrics count failed writes, and a change is waiting that came after the last successful one.",
 		Fix:        "its log has the tool's message: a kernel module that is missing, rules of another program inside its tables, or versions of iptables that do not agree",
@@ -61,8 +60,8 @@ func checkProxyProcess(s *scene, l *ledger) {
 		case k.Runs():
 			checkSync(s, l, n, k)
 		case anywhere || len(n.Describe.Dataplanes) > 0:
-			d := draft{kind: KubeProxyDown, evidence: []string{
-				"no process kube-proxy in the node's network namespace", "nothing listens on port 10256 (health) or 10249 (metrics)",
+			d := draft{kind: KubeProxyDown, evidence: []Evidence{
+				value("kube-proxy processes", 0, "no process kube-proxy in the node's network namespace"), said("nothing listens on port 10256 (health) or 10249 (metrics)"),
 			}}
 			d.sentence = "no kube-proxy runs on the node, and its rules are not what the API asks for"
 			if s.works(n) {
@@ -79,15 +78,15 @@ func checkSync(s *scene, l *ledger, n *survey.Node, k wire.KubeProxy) {
 	if s.works(n) {
 		severity = Warning
 	}
-	add := func(kind Kind, sentence string, evidence ...string) {
-		l.add(n.Name, draft{kind: kind, severity: severity, sentence: sentence, evidence: append(evidence, k.Processes...)})
+	add := func(kind Kind, sentence string, evidence ...Evidence) {
+		l.add(n.Name, draft{kind: kind, severity: severity, sentence: sentence, evidence: append(evidence, saidAll(k.Processes)...)})
 	}
 	for _, e := range []struct {
 		name string
 		at   wire.Endpoint
 	}{{"health", k.Health}, {"metrics", k.Metrics}} {
 		if e.at.Listening && e.at.Error != "" {
-			add(KubeProxyNotSyncing, "kube-proxy on the node hangs: it listens and does not answer", fmt.Sprintf("its %s endpoint: %s", e.name, e.at.Error))
+			add(KubeProxyNotSyncing, "kube-proxy on the node hangs: it listens and does not answer", value("kube-proxy "+e.name, e.at.Error, "its %s endpoint: %s", e.name, e.at.Error))
 			return
 		}
 	}
@@ -95,13 +94,13 @@ func checkSync(s *scene, l *ledger, n *survey.Node, k wire.KubeProxy) {
 		if t.Queued <= t.Last {
 			continue
 		}
-		waits := fmt.Sprintf("%s: the last change came %.0f s ago, the last successful write was %.0f s before that", cmp.Or(t.Family, "metrics"), t.QueuedAge, t.Queued-t.Last)
+		waits := said("%s: the last change came %.0f s ago, the last successful write was %.0f s before that", cmp.Or(t.Family, "metrics"), t.QueuedAge, t.Queued-t.Last)
 		if t.Last == 0 {
-			waits = fmt.Sprintf("%s: the last change came %.0f s ago, and no write has succeeded", cmp.Or(t.Family, "metrics"), t.QueuedAge)
+			waits = said("%s: the last change came %.0f s ago, and no write has succeeded", cmp.Or(t.Family, "metrics"), t.QueuedAge)
 		}
 		switch {
 		case k.Failures > 0 && t.QueuedAge > failurePeriod:
-			add(RestoreFailures, "kube-proxy on the node cannot write its rules", fmt.Sprintf("its metrics count %d failed writes", k.Failures), waits)
+			add(RestoreFailures, "kube-proxy on the node cannot write its rules", value("kube-proxy failed writes", k.Failures, "its metrics count %d failed writes", k.Failures), waits)
 			return
 		case t.QueuedAge > patience:
 			add(KubeProxyNotSyncing, "kube-proxy on the node has not written its rules since the last change", waits)
@@ -109,6 +108,6 @@ func checkSync(s *scene, l *ledger, n *survey.Node, k wire.KubeProxy) {
 		}
 	}
 	if k.Health.Status == 503 && !slices.ContainsFunc(k.Sync, func(t wire.Sync) bool { return t.Queued <= t.Last }) {
-		add(KubeProxyNotSyncing, "kube-proxy on the node calls itself unhealthy", fmt.Sprintf("%s/healthz: 503", k.Health.Address))
+		add(KubeProxyNotSyncing, "kube-proxy on the node calls itself unhealthy", value("kube-proxy healthz", 503, "%s/healthz: 503", k.Health.Address))
 	}
 }

@@ -23,7 +23,7 @@ var (
 	}
 	TwoIPTablesBackends = Kind{
 		ID: "two-iptables-backends", Severity: Warning, Title: "two iptables backends",
-		Means: "The node's kube-proxy's rules are in both of iptables' backends, legacy and nft, and the kernel asks both. Only one is kept; the other sends traffic to " +
+		Means: "kube-proxy's rules are in both of iptables' backends, legacy and nft, and the kernel asks both. Only one is kept; the other sends traffic to " +
 			"pods of long ago.",
 		Proven:     "The kernel's built-in chains of both backends jump to KUBE-SERVICES.",
 		Fix:        "flush the backend that kube-proxy does not use (iptables-legacy or iptables-nft: -t nat -F and -t filter -F), or reboot the node",
@@ -39,7 +39,7 @@ var (
 	}
 	WrongMode = Kind{
 		ID: "wrong-mode", Severity: Error, Title: "wrong mode",
-		Means:      "The node's kube-proxy on the node says that it runs in one mode, and the rules in force are those of another.",
+		Means:      "kube-proxy on the node says that it runs in one mode, and the rules in force are those of another.",
 		Proven:     "Its /proxyMode is compared with the rules that base chains of the kernel reach.",
 		Fix:        "restart kube-proxy on the node so that it writes its rules again, and remove the others (reboot, or --cleanup of the old mode)",
 		Explains:   also(ruleDifferences, "flushed-rules", "kube-proxy-stale"),
@@ -49,7 +49,7 @@ var (
 		ID: "flushed-rules", Severity: Error, Title: "rules flushed",
 		Means: "Rules that kube-proxy wrote are gone: another program flushed a table, usually a firewall that was reloaded. kube-proxy notices only if its canary " +
 			"chain in the mangle table is gone too; until then nothing is translated.",
-		Proven:     "The node's kube-proxy runs, and chains that it always has are missing, empty, or no longer reached from the kernel's base chains.",
+		Proven:     "kube-proxy runs on the node, and chains that it always has are missing, empty, or no longer reached from the kernel's base chains.",
 		Fix:        "restart kube-proxy on the node; then find out what flushes the table (firewalld reload, iptables-restore at boot)",
 		Explains:   also(ruleDifferences, "kube-proxy-stale", "stale-node-rules", "leftover-rules", "stopped-after-translation"),
 		References: []string{"rancher/rke2#10469", "k3s-io/k3s#7542", "kubernetes/kubernetes#81517"},
@@ -92,17 +92,17 @@ func checkDataplanes(s *scene, l *ledger, n *survey.Node, f intent.Family) {
 			idle = append(idle, d)
 		}
 	}
-	said := ""
+	mode := ""
 	if n.Facts != nil {
-		said = n.Facts.KubeProxy.Mode
+		mode = n.Facts.KubeProxy.Mode
 	}
-	evidence := func(ds []wire.Dataplane) []string {
-		var out []string
+	evidence := func(ds []wire.Dataplane) []Evidence {
+		var out []Evidence
 		for _, d := range ds {
-			out = append(out, d.Mode+": "+d.Evidence)
+			out = append(out, value("rules of mode "+d.Mode, d.Evidence, "%s: %s", d.Mode, d.Evidence))
 		}
-		if said != "" {
-			out = append(out, "kube-proxy says that its mode is "+said)
+		if mode != "" {
+			out = append(out, value("kube-proxy mode", mode, "kube-proxy says that its mode is %s", mode))
 		}
 		return out
 	}
@@ -111,9 +111,9 @@ func checkDataplanes(s *scene, l *ledger, n *survey.Node, f intent.Family) {
 		modes[baseMode(d.Mode)] = true
 	}
 	switch {
-	case len(active) > 0 && said != "" && !modes[said]:
+	case len(active) > 0 && mode != "" && !modes[mode]:
 		l.add(n.Name, draft{kind: WrongMode, subject: string(f), evidence: evidence(active),
-			sentence: fmt.Sprintf("kube-proxy runs in %s mode, and the rules in force for %s are those of %s", said, f, active[0].Mode)})
+			sentence: fmt.Sprintf("kube-proxy runs in %s mode, and the rules in force for %s are those of %s", mode, f, active[0].Mode)})
 	case len(modes) > 1:
 		l.add(n.Name, draft{kind: TwoModesAtOnce, subject: string(f), evidence: evidence(active),
 			sentence: fmt.Sprintf("rules of kube-proxy's modes %s and %s are in force for %s at once", active[0].Mode, active[len(active)-1].Mode, f)})
@@ -154,10 +154,10 @@ func checkFlushed(l *ledger, n *survey.Node, a *wire.FactsAnswer, f intent.Famil
 	if mode != string(intent.NFTables) && mode != string(intent.IPTables) {
 		return
 	}
-	var evidence []string
+	var evidence []Evidence
 	for _, key := range order {
 		if !whole[key] {
-			evidence = append(evidence, likeliest(faults[key]))
+			evidence = append(evidence, value(key, "broken", "%s", likeliest(faults[key])))
 		}
 	}
 	if len(evidence) == 0 {
@@ -165,7 +165,7 @@ func checkFlushed(l *ledger, n *survey.Node, a *wire.FactsAnswer, f intent.Famil
 	}
 	for _, c := range a.Chains {
 		if mode == string(intent.IPTables) && c.Name == "KUBE-PROXY-CANARY" && c.Table == "mangle" && c.Family == string(f) && c.Present {
-			evidence = append(evidence, "the canary chain in table mangle is still there: kube-proxy does not notice")
+			evidence = append(evidence, said("the canary chain in table mangle is still there: kube-proxy does not notice"))
 			break
 		}
 	}

@@ -48,7 +48,7 @@ func checkRanges(s *scene, l *ledger) {
 				found++
 				l.add("", draft{
 					kind: OverlappingRanges, subject: o.prefix.String() + " " + n.prefix.String(),
-					evidence: []string{fmt.Sprintf("%s: %s", o.whose, o.prefix), fmt.Sprintf("%s: %s", n.whose, n.prefix)},
+					evidence: []Evidence{value(o.whose, o.prefix, "%s: %s", o.whose, o.prefix), value(n.whose, n.prefix, "%s: %s", n.whose, n.prefix)},
 					sentence: fmt.Sprintf("%s (%s) is within %s (%s): an address in both reaches only one of them", n.whose, n.prefix, o.whose, o.prefix),
 				})
 			}

@@ -101,11 +101,11 @@ func checkReadiness(s *scene, l *ledger) {
 			l.add("", draft{
 				kind: TerminatingEndpointsOnly, subject: portSubject(p),
 				sentence: fmt.Sprintf("%s has no ready endpoint; connections go to %d that still serve%s while terminating", portText(p), dying, thirdPerson(dying)),
-				evidence: endpointStates(p),
+				evidence: s.endpointStates(p),
 			}, s.placesOf(i)...)
 			continue
 		}
-		d := draft{kind: NoReadyEndpoints, subject: portSubject(p), evidence: endpointStates(p)}
+		d := draft{kind: NoReadyEndpoints, subject: portSubject(p), evidence: s.endpointStates(p)}
 		switch {
 		case len(p.Endpoints) > 0:
 			d.sentence = fmt.Sprintf("none of the %d endpoints of %s is ready: clients are refused", len(p.Endpoints), portText(p))
@@ -118,7 +118,7 @@ func checkReadiness(s *scene, l *ledger) {
 				l.add("", draft{
 					kind: SelectorlessWithoutSlices, subject: portSubject(p),
 					sentence: "the Service has no selector, and no EndpointSlice was written for it: clients are refused",
-					evidence: []string{"spec.selector is empty", "no EndpointSlice has the label kubernetes.io/service-name=" + s.model.Name},
+					evidence: []Evidence{s.serviceField("spec.selector", "", "spec.selector is empty"), said("no EndpointSlice has the label kubernetes.io/service-name=%s", s.model.Name)},
 				}, s.placesOf(i)...)
 			}
 		default:
@@ -145,23 +145,23 @@ func (s *scene) explainNoEndpoints(l *ledger, i int, d *draft) {
 	if near, ok := s.nearestLabels(); ok {
 		d.sentence += "; " + near.sentence()
 		d.fix = fmt.Sprintf("correct the Service's selector or the pods' labels: kubectl set selector service %s -n %s '%s'", s.model.Name, s.model.Namespace, near.selector())
-		d.evidence = append(d.evidence, near.evidence()...)
+		d.evidence = append(d.evidence, near.evidence(s.model.Namespace)...)
 	}
 }
 
 // checkNotReady gives the pods' own reasons. It says nothing where the pods could not be read and the slices say no more.
 func checkNotReady(s *scene, l *ledger, i int) {
 	p := &s.model.Ports[i]
-	var reasons []string
+	var reasons []Evidence
 	for _, pod := range s.matchingPods() {
 		if why := s.whyNotReady(pod); why != "" {
-			reasons = append(reasons, fmt.Sprintf("pod %s: %s", pod.Name, why))
+			reasons = append(reasons, field("Pod", pod.Namespace, pod.Name, "status.conditions[Ready]", "False", "pod %s: %s", pod.Name, why))
 		}
 	}
 	if len(reasons) == 0 {
 		return
 	}
-	first := reasons[0]
+	first := reasons[0].Text
 	if n := len(reasons) - 1; n > 0 {
 		first += fmt.Sprintf(" (and %d more)", n)
 	}
@@ -174,7 +174,7 @@ func checkNotReady(s *scene, l *ledger, i int) {
 // checkPortName looks for endpoints that are there under another port name or protocol.
 func checkPortName(s *scene, l *ledger, i int) bool {
 	p := &s.model.Ports[i]
-	var evidence []string
+	var evidence []Evidence
 	for k := range s.api.Slices {
 		slice := &s.api.Slices[k]
 		if len(slice.Endpoints) == 0 || string(slice.AddressType) != addressType(p.Family) || s.servesAnotherPort(slice, p) {
@@ -187,7 +187,7 @@ func checkPortName(s *scene, l *ledger, i int) bool {
 		if len(names) == 0 {
 			names = []string{"no port"}
 		}
-		evidence = append(evidence, fmt.Sprintf("EndpointSlice %s has %d endpoint%s for %s", slice.Name, len(slice.Endpoints), plural(len(slice.Endpoints)), strings.Join(names, ", ")))
+		evidence = append(evidence, field("EndpointSlice", slice.Namespace, slice.Name, "ports", strings.Join(names, ", "), "EndpointSlice %s has %d endpoint%s for %s", slice.Name, len(slice.Endpoints), plural(len(slice.Endpoints)), strings.Join(names, ", ")))
 	}
 	if len(evidence) == 0 || s.model.Selector != "" && strings.Trim(p.Target, "0123456789") != "" {
 		return false // pods without a port of the name are their own finding
@@ -211,7 +211,7 @@ func checkOtherFamily(s *scene, l *ledger, i int) bool {
 		l.add("", draft{
 			kind: FamilyWithoutEndpoints, subject: portSubject(p),
 			sentence: fmt.Sprintf("%s has no endpoints, and %d of %s: %s clients are refused", portText(p), len(o.Endpoints), o.Family, p.Family),
-			evidence: []string{fmt.Sprintf("no EndpointSlice of address type %s has an endpoint for the port", addressType(p.Family)), s.podFamilies()},
+			evidence: []Evidence{said("no EndpointSlice of address type %s has an endpoint for the port", addressType(p.Family)), said("%s", s.podFamilies())},
 		}, s.placesOf(i)...)
 		return true
 	}
@@ -225,11 +225,11 @@ func checkNamedTargetPort(s *scene, l *ledger, i int) bool {
 	if s.model.Selector == "" || strings.Trim(p.Target, "0123456789") == "" {
 		return false
 	}
-	var without []string
+	var without []Evidence
 	matching := s.matchingPods()
 	for _, pod := range matching {
 		if !hasPort(pod, p.Target, p.Protocol) {
-			without = append(without, fmt.Sprintf("pod %s has %s", pod.Name, containerPorts(pod)))
+			without = append(without, field("Pod", pod.Namespace, pod.Name, "spec.containers[].ports[].name", containerPorts(pod), "pod %s has %s", pod.Name, containerPorts(pod)))
 		}
 	}
 	if len(without) == 0 {
@@ -275,10 +275,10 @@ func portSubject(p *intent.Port) string {
 	return fmt.Sprintf("%s %d/%s", p.Family, p.Port, p.Protocol)
 }
 
-func endpointStates(p *intent.Port) []string {
-	var out []string
+func (s *scene) endpointStates(p *intent.Port) []Evidence {
+	var out []Evidence
 	for _, e := range p.Endpoints {
-		out = append(out, fmt.Sprintf("endpoint %s is %s", endpointName(e), e.State()))
+		out = append(out, s.endpointField(e, "conditions", e.State(), "endpoint %s is %s", endpointName(e), e.State()))
 	}
 	return out
 }

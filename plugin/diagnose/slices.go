@@ -84,10 +84,10 @@ func checkSlices(s *scene, l *ledger) {
 		checkManualPort(s, l, slice)
 		for k := range slice.Endpoints {
 			e := &slice.Endpoints[k]
-			where := fmt.Sprintf("EndpointSlice %s: addresses %s", slice.Name, strings.Join(e.Addresses, ", "))
+			where := field("EndpointSlice", slice.Namespace, slice.Name, "endpoints[].addresses", strings.Join(e.Addresses, ", "), "EndpointSlice %s: addresses %s", slice.Name, strings.Join(e.Addresses, ", "))
 			if len(e.Addresses) > 1 {
 				l.add("", draft{
-					kind: SeveralAddresses, subject: e.Addresses[0], evidence: []string{where},
+					kind: SeveralAddresses, subject: e.Addresses[0], evidence: []Evidence{where},
 					sentence: fmt.Sprintf("an endpoint of EndpointSlice %s has %d addresses, and only the first, %s, is used", slice.Name, len(e.Addresses), e.Addresses[0]),
 				}, s.everyPlace()...)
 			}
@@ -99,7 +99,7 @@ func checkSlices(s *scene, l *ledger) {
 	checkDuplicates(s, l)
 	if o := s.api.Endpoints; o != nil && o.Annotations[corev1.EndpointsOverCapacity] == "truncated" {
 		l.add("", draft{
-			kind: EndpointsTruncated, evidence: []string{"Endpoints " + o.Name + ": annotation " + corev1.EndpointsOverCapacity + ": truncated"},
+			kind: EndpointsTruncated, evidence: []Evidence{field("Endpoints", o.Namespace, o.Name, "metadata.annotations["+corev1.EndpointsOverCapacity+"]", "truncated", "Endpoints %s: annotation %s: truncated", o.Name, corev1.EndpointsOverCapacity)},
 			sentence: "the Endpoints object of the Service lists only 1,000 of its endpoints: what reads it misses pods (kube-proxy does not read it)",
 		})
 	}
@@ -125,7 +125,7 @@ func checkStale(s *scene, l *ledger, slice *discoveryv1.EndpointSlice, e *discov
 	}
 	d := draft{kind: StaleEndpointSlice, subject: e.Addresses[0]}
 	what := fmt.Sprintf("EndpointSlice %s lists %s for pod %s as ready", slice.Name, e.Addresses[0], ref.Name)
-	d.evidence = []string{what}
+	d.evidence = []Evidence{endpointField(slice.Namespace, slice.Name, e.Addresses[0], "targetRef", ref.Namespace+"/"+ref.Name, "%s", what)}
 	p := s.pod(slice.Namespace, ref.Name)
 	switch {
 	case p == nil && !s.again(slice.Name, e.Addresses[0]):
@@ -134,7 +134,7 @@ func checkStale(s *scene, l *ledger, slice *discoveryv1.EndpointSlice, e *discov
 		d.sentence = what + ", and there is no such pod: connections to it fail"
 	case ref.UID != "" && p.UID != "" && ref.UID != p.UID:
 		d.sentence = what + ", and the pod of that name is another one by now"
-		d.evidence = append(d.evidence, fmt.Sprintf("targetRef.uid %s, pod's uid %s", ref.UID, p.UID))
+		d.evidence = append(d.evidence, field("Pod", p.Namespace, p.Name, "metadata.uid", string(p.UID), "targetRef.uid %s, pod's uid %s", ref.UID, p.UID))
 	case len(podAddresses(p)) > 0 && !slices.ContainsFunc(podAddresses(p), func(a netip.Addr) bool { return a.String() == e.Addresses[0] }):
 		d.sentence = fmt.Sprintf("%s, and the pod's address is %s", what, joinAddresses(podAddresses(p)))
 	default:
@@ -216,7 +216,7 @@ func checkManagers(s *scene, l *ledger) {
 	slices.Sort(managers)
 	d := draft{kind: SliceManagers, sentence: fmt.Sprintf("EndpointSlices of %s belong to the Service, and connections go to the endpoints of all of them", strings.Join(managers, " and "))}
 	for _, m := range managers {
-		d.evidence = append(d.evidence, fmt.Sprintf("%s manages %s", m, strings.Join(by[m], ", ")))
+		d.evidence = append(d.evidence, field("EndpointSlice", s.model.Namespace, strings.Join(by[m], ", "), "metadata.labels["+discoveryv1.LabelManagedBy+"]", m, "%s manages %s", m, strings.Join(by[m], ", ")))
 	}
 	l.add("", d, s.everyPlace()...)
 }
@@ -232,9 +232,9 @@ func checkDuplicates(s *scene, l *ledger) {
 				l.add("", draft{
 					kind: DuplicateEndpoint, subject: e.Address.String(),
 					sentence: fmt.Sprintf("endpoint %s stands in the EndpointSlices for two pods, %s and %s", e.Address, orNone(o.Pod), orNone(e.Pod)),
-					evidence: []string{
-						fmt.Sprintf("EndpointSlice %s: pod %s, %s", o.Slice, orNone(o.Pod), o.State()),
-						fmt.Sprintf("EndpointSlice %s: pod %s, %s", e.Slice, orNone(e.Pod), e.State()),
+					evidence: []Evidence{
+						s.endpointField(o, "targetRef", o.Pod, "EndpointSlice %s: pod %s, %s", o.Slice, orNone(o.Pod), o.State()),
+						s.endpointField(e, "targetRef", e.Pod, "EndpointSlice %s: pod %s, %s", e.Slice, orNone(e.Pod), e.State()),
 					},
 				}, s.placesOf(i)...)
 			}
@@ -269,7 +269,10 @@ func checkManualPort(s *scene, l *ledger, slice *discoveryv1.EndpointSlice) {
 			l.add("", draft{
 				kind: ManualSlicePortDiffers, subject: portSubject(p),
 				sentence: fmt.Sprintf("targetPort %d of %s has no effect: the Service has no selector, and EndpointSlice %s sends to port %d", target, portText(p), slice.Name, *sp.Port),
-				evidence: []string{fmt.Sprintf("EndpointSlice %s: %s", slice.Name, slicePortText(sp)), fmt.Sprintf("Service %s: targetPort %d", s.model.Name, target)},
+				evidence: []Evidence{
+					field("EndpointSlice", slice.Namespace, slice.Name, "ports", slicePortText(sp), "EndpointSlice %s: %s", slice.Name, slicePortText(sp)),
+					s.serviceField("spec.ports[].targetPort", strconv.FormatUint(target, 10), "Service %s: targetPort %d", s.model.Name, target),
+				},
 			}, s.placesOf(i)...)
 		}
 	}
@@ -304,7 +307,7 @@ func checkServiceAddress(s *scene, l *ledger, slice *discoveryv1.EndpointSlice, 
 		}
 	}
 	l.add("", draft{
-		about: about, kind: EndpointIsServiceAddress, subject: e.Addresses[0], evidence: []string{fmt.Sprintf("EndpointSlice %s lists %s", slice.Name, e.Addresses[0])},
+		about: about, kind: EndpointIsServiceAddress, subject: e.Addresses[0], evidence: []Evidence{field("EndpointSlice", slice.Namespace, slice.Name, "endpoints[].addresses", e.Addresses[0], "EndpointSlice %s lists %s", slice.Name, e.Addresses[0])},
 		sentence: fmt.Sprintf("endpoint %s is %s, and a packet is translated only once: connections to it go nowhere", e.Addresses[0], why),
 	}, s.placesOfFamily(slice.AddressType)...)
 }

@@ -95,21 +95,21 @@ func peersAgree(agree []*survey.Node) string {
 }
 
 // proxyWords is what kube-proxy says about itself, as evidence.
-func proxyWords(a *wire.FactsAnswer) []string {
-	var out []string
+func proxyWords(a *wire.FactsAnswer) []Evidence {
+	var out []Evidence
 	if a.KubeProxy.Health.Status != 0 {
-		out = append(out, fmt.Sprintf("kube-proxy's %s/healthz: %d", a.KubeProxy.Health.Address, a.KubeProxy.Health.Status))
+		out = append(out, value("kube-proxy healthz", a.KubeProxy.Health.Status, "kube-proxy's %s/healthz: %d", a.KubeProxy.Health.Address, a.KubeProxy.Health.Status))
 	}
 	for _, t := range a.KubeProxy.Sync {
 		if t.Queued > 0 && t.Queued <= t.Last {
-			out = append(out, strings.TrimSpace(t.Family+" rules were last written after the last change, as it says"))
+			out = append(out, said("%s", strings.TrimSpace(t.Family+" rules were last written after the last change, as it says")))
 		}
 	}
 	return out
 }
 
 // missingChains are the Service's own chains that no backend has, for nodes in iptables mode.
-func missingChains(a *wire.FactsAnswer) []string {
+func missingChains(a *wire.FactsAnswer) []Evidence {
 	if a.KubeProxy.Mode != "iptables" {
 		return nil
 	}
@@ -117,10 +117,10 @@ func missingChains(a *wire.FactsAnswer) []string {
 	for _, c := range a.Chains {
 		has[c.Name] = has[c.Name] || c.Present
 	}
-	var out []string
+	var out []Evidence
 	for _, c := range a.Chains {
-		if text := "chain " + c.Name + " is not there"; strings.HasPrefix(c.Name, "KUBE-SVC-") && !has[c.Name] && !slices.Contains(out, text) {
-			out = append(out, text)
+		if text := "chain " + c.Name + " is not there"; strings.HasPrefix(c.Name, "KUBE-SVC-") && !has[c.Name] && !slices.ContainsFunc(out, func(e Evidence) bool { return e.Text == text }) {
+			out = append(out, said("%s", text))
 		}
 	}
 	return out

@@ -69,14 +69,14 @@ func checkTopology(s *scene, l *ledger) {
 			continue
 		}
 		if len(without) > 0 {
-			d := draft{kind: HintsIgnored, subject: portSubject(p), evidence: []string{asked}}
+			d := draft{kind: HintsIgnored, subject: portSubject(p), evidence: []Evidence{s.asking(asked)}}
 			d.sentence = fmt.Sprintf("%s is asked for, and %d of %d ready endpoints have no hint, so all nodes use all endpoints", asked, len(without), len(ready))
 			for _, e := range without {
 				zone := ""
 				if e.Zone == "" {
 					zone = ", and its node no zone"
 				}
-				d.evidence = append(d.evidence, fmt.Sprintf("endpoint %s has no hint%s", endpointName(e), zone))
+				d.evidence = append(d.evidence, s.endpointField(e, "hints", "", "endpoint %s has no hint%s", endpointName(e), zone))
 			}
 			l.add("", d, s.placesOf(i)...)
 			continue
@@ -102,14 +102,22 @@ func checkHintsOn(s *scene, l *ledger, i int, n intent.Node, ready []intent.Endp
 			why = "the node has no label topology.kubernetes.io/zone"
 		}
 		l.add(n.Name, draft{
-			kind: HintsIgnored, subject: portSubject(p) + " on nodes", evidence: []string{asked, fmt.Sprintf("node %s: %s", n.Name, why)},
+			kind: HintsIgnored, subject: portSubject(p) + " on nodes", evidence: []Evidence{s.asking(asked), field("Node", "", n.Name, "metadata.labels[topology.kubernetes.io/zone]", n.Zone, "node %s: %s", n.Name, why)},
 			sentence: fmt.Sprintf("%s is asked for, and the node uses all endpoints: %s", asked, why),
 		}, s.placesOf(i)...)
 	case len(here) == 1 && len(ready) >= 3:
 		l.add(n.Name, draft{
 			kind: HintsConcentrate, subject: here[0].Address.String(),
 			sentence: fmt.Sprintf("by the hints all connections go to endpoint %s, of %d that are ready", endpointName(here[0]), len(ready)),
-			evidence: []string{asked, fmt.Sprintf("hints of %s: zones %s, nodes %s", here[0].Address, cmp.Or(strings.Join(here[0].ForZones, ", "), "none"), cmp.Or(strings.Join(here[0].ForNodes, ", "), "none"))},
+			evidence: []Evidence{s.asking(asked), s.endpointField(here[0], "hints", strings.Join(append(slices.Clone(here[0].ForZones), here[0].ForNodes...), ", "), "hints of %s: zones %s, nodes %s", here[0].Address, cmp.Or(strings.Join(here[0].ForZones, ", "), "none"), cmp.Or(strings.Join(here[0].ForNodes, ", "), "none"))},
 		}, s.placesOf(i)...)
 	}
+}
+
+// asking is what asks for connections to stay near, as evidence.
+func (s *scene) asking(asked string) Evidence {
+	if v, ok := strings.CutPrefix(asked, "trafficDistribution "); ok {
+		return s.serviceField("spec.trafficDistribution", v, "%s", asked)
+	}
+	return s.serviceField("metadata.annotations[service.kubernetes.io/topology-mode]", s.model.HintsAnnotation, "%s", asked)
 }

@@ -42,12 +42,12 @@ func checkTunnel(n *survey.Node, x wire.Link, l *ledger) {
 	if x.Up && x.Overhead > 0 && x.OuterMTU > 0 && x.MTU+x.Overhead > x.OuterMTU {
 		l.add(n.Name, draft{kind: MTUTooSmall, subject: x.Name,
 			sentence: fmt.Sprintf("packets of %s grow to %d bytes, and %s takes %d", x.Name, x.MTU+x.Overhead, x.Outer, x.OuterMTU),
-			evidence: []string{fmt.Sprintf("%s (%s): mtu %d, adds %d", x.Name, x.Kind, x.MTU, x.Overhead), fmt.Sprintf("%s: mtu %d", x.Outer, x.OuterMTU)}})
+			evidence: []Evidence{value(x.Name+" mtu", x.MTU, "%s (%s): mtu %d, adds %d", x.Name, x.Kind, x.MTU, x.Overhead), value(x.Outer+" mtu", x.OuterMTU, "%s: mtu %d", x.Outer, x.OuterMTU)}})
 	}
 	if x.Up && x.Kind == "vxlan" && x.ChecksumOffload && miscounts(n.Hello.Kernel) {
 		l.add(n.Name, draft{kind: VXLANChecksumOffload, subject: x.Name,
 			sentence: fmt.Sprintf("kernel %s miscomputes checksums of masqueraded packets that leave by %s", n.Hello.Kernel, x.Name),
-			evidence: []string{fmt.Sprintf("%s: tx-checksumming is on", x.Name), "kernel " + n.Hello.Kernel}})
+			evidence: []Evidence{value(x.Name+" tx-checksumming", "on", "%s: tx-checksumming is on", x.Name), value("kernel", n.Hello.Kernel, "kernel %s", n.Hello.Kernel)}})
 	}
 }
 

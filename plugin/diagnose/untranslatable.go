@@ -63,7 +63,7 @@ func Untranslatable(api *apistate.State) []Finding {
 func checkExternalName(svc *corev1.Service, l *ledger) {
 	if _, err := netip.ParseAddr(svc.Spec.ExternalName); err == nil {
 		l.add("", draft{
-			kind: ExternalNameIsAddress, evidence: []string{"spec.externalName: " + svc.Spec.ExternalName},
+			kind: ExternalNameIsAddress, evidence: []Evidence{field("Service", svc.Namespace, svc.Name, "spec.externalName", svc.Spec.ExternalName, "spec.externalName: %s", svc.Spec.ExternalName)},
 			sentence: fmt.Sprintf("externalName %s is an address, and DNS cannot make it an alias: the Service's name cannot be resolved", svc.Spec.ExternalName),
 		})
 	}
@@ -73,7 +73,7 @@ func checkExternalName(svc *corev1.Service, l *ledger) {
 			ports = append(ports, fmt.Sprintf("%d/%s", p.Port, protocolOr(p.Protocol)))
 		}
 		l.add("", draft{
-			kind: ExternalNamePorts, evidence: []string{"spec.ports: " + strings.Join(ports, ", ")},
+			kind: ExternalNamePorts, evidence: []Evidence{field("Service", svc.Namespace, svc.Name, "spec.ports", strings.Join(ports, ", "), "spec.ports: %s", strings.Join(ports, ", "))},
 			sentence: fmt.Sprintf("the ports %s have no effect: the name is an alias of %s, whose own ports count", strings.Join(ports, ", "), svc.Spec.ExternalName),
 		})
 	}
@@ -90,15 +90,15 @@ func checkHeadless(api *apistate.State, l *ledger) {
 		}
 	}
 	if ready == 0 && !svc.Spec.PublishNotReadyAddresses {
-		d := draft{kind: HeadlessWithoutEndpoints, sentence: "no endpoint is ready, so the Service's name has no address", evidence: []string{"publishNotReadyAddresses: false"}}
+		d := draft{kind: HeadlessWithoutEndpoints, sentence: "no endpoint is ready, so the Service's name has no address", evidence: []Evidence{field("Service", svc.Namespace, svc.Name, "spec.publishNotReadyAddresses", "false", "publishNotReadyAddresses: false")}}
 		s := &scene{api: api}
 		for _, p := range s.matchingPods() {
 			if why := s.whyNotReady(p); why != "" {
-				d.evidence = append(d.evidence, fmt.Sprintf("pod %s: %s", p.Name, why))
+				d.evidence = append(d.evidence, field("Pod", p.Namespace, p.Name, "status.conditions[Ready]", "False", "pod %s: %s", p.Name, why))
 			}
 		}
 		if len(d.evidence) > 1 {
-			d.sentence += ": " + d.evidence[1]
+			d.sentence += ": " + d.evidence[1].Text
 		}
 		l.add("", d)
 	}
@@ -118,7 +118,7 @@ func checkHeadless(api *apistate.State, l *ledger) {
 		l.add("", draft{
 			kind: HeadlessPort, subject: fmt.Sprintf("%d/%s", p.Port, protocolOr(p.Protocol)),
 			sentence: fmt.Sprintf("the Service is headless and its port %d is not translated: the pods listen on %s, and clients must connect there", p.Port, strings.Join(pods, ", ")),
-			evidence: []string{fmt.Sprintf("Service %s: port %d, targetPort %s", svc.Name, p.Port, p.TargetPort.String())},
+			evidence: []Evidence{field("Service", svc.Namespace, svc.Name, "spec.ports[].targetPort", p.TargetPort.String(), "Service %s: port %d, targetPort %s", svc.Name, p.Port, p.TargetPort.String())},
 		})
 	}
 }

@@ -125,7 +125,7 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
 	out := Finding{
 		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
-		Places: []Place{}, Consequences: []Finding{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+		Places: []Place{}, Consequences: []Finding{}, Evidence: evidenceOf(f.Evidence), Fix: f.Fix,
 	}
 	for _, p := range f.Places {
 		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})

@@ -45,7 +45,7 @@ func (p *page) findings(a *Answer) {
 				p.line(faint, fmt.Sprintf("    proof: … %d more (-o wide shows all)", len(f.Evidence)-limit))
 				break
 			}
-			p.paragraph(faint, "    proof: ", p.bounded(e))
+			p.paragraph(faint, "    proof: ", p.bounded(e.Text))
 		}
 		for _, c := range diagnose.All(f.Consequences) {
 			p.paragraph(plain, "    hence: ", fmt.Sprintf("%s: %s%s", c.ID, onNodes(&c), c.Sentence))

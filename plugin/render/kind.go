@@ -90,12 +90,13 @@ func link(ref string) string {
 	return "https://github.com/" + repository + "/issues/" + number
 }
 
-// sentenceCase begins a text with a capital and ends it with a full stop.
+// sentenceCase begins a text with a capital, unless it begins with a name, and ends it with a full stop.
 func sentenceCase(s string) string {
 	if s == "" {
 		return s
 	}
-	if first, _, _ := strings.Cut(s, " "); !strings.ContainsAny(first, "/.ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+	first, _, _ := strings.Cut(s, " ")
+	if !strings.ContainsAny(first, "/.ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !strings.HasPrefix(first, "kube-") {
 		s = strings.ToUpper(s[:1]) + s[1:]
 	}
 	if !strings.HasSuffix(s, ".") {

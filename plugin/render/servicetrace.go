@@ -208,14 +208,14 @@ type KernelShare struct {
 
 // Finding is a named difference or fault.
 type Finding struct {
-	ID       string   `json:"id"`
-	Severity string   `json:"severity"`
-	Nodes    []string `json:"nodes"`
-	Subject  string   `json:"subject,omitempty"`
-	Message  string   `json:"message"`
-	Places   []Place  `json:"places"`
-	Evidence []string `json:"evidence"`
-	Fix      string   `json:"fix"`
+	ID       string     `json:"id"`
+	Severity string     `json:"severity"`
+	Nodes    []string   `json:"nodes"`
+	Subject  string     `json:"subject,omitempty"`
+	Message  string     `json:"message"`
+	Places   []Place    `json:"places"`
+	Evidence []Evidence `json:"evidence"`
+	Fix      string     `json:"fix"`
 	// Consequences are findings that follow from this one.
 	Consequences []Finding `json:"consequences"`
 }

@@ -125,7 +125,7 @@ func (f *faulty) checkFound(t *testing.T, x fault, a *render.ServiceTrace, r ran
 			t.Errorf("finding %s has no message, no fix or no evidence: %+v", d.ID, d)
 		}
 		if _, wanted := x.finds[d.ID]; !wanted {
-			t.Logf("  %s on %v: %s %q", d.ID, d.Nodes, d.Message, d.Evidence)
+			t.Logf("  %s on %v: %s %+v", d.ID, d.Nodes, d.Message, d.Evidence)
 		}
 	}
 	for id, modes := range x.finds {

@@ -235,7 +235,7 @@ func (c *cluster) checkHealthy(t *testing.T, s service, a *render.ServiceTrace, 
 	worst := exitOK
 	for id, f := range findings(a) {
 		if !allowed[id] && f.Severity != "info" { // what is by design is explained
-			t.Errorf("%s: on a healthy cluster: %s (%s): %s\n  places %v\n  evidence %q", s.name, id, f.Severity, f.Message, f.Places, f.Evidence)
+			t.Errorf("%s: on a healthy cluster: %s (%s): %s\n  places %v\n  evidence %+v", s.name, id, f.Severity, f.Message, f.Places, f.Evidence)
 		}
 		if f.Severity == "error" {
 			worst = exitFindings

@@ -137,7 +137,7 @@ func text(fs []diagnose.Finding) string {
 	write = func(f diagnose.Finding, indent string) {
 		fmt.Fprintf(&b, "%s%s %s %v: %s\n", indent, f.Severity, f.ID, f.Nodes, f.Sentence)
 		for _, e := range f.Evidence {
-			fmt.Fprintf(&b, "%s    proof: %s\n", indent, e)
+			fmt.Fprintf(&b, "%s    proof: %s\n", indent, e.Text)
 		}
 		for _, c := range f.Consequences {
 			write(c, indent+"  -> ")
