@@ -232,8 +232,8 @@ func isFailure(err error) bool {
 	return errors.As(err, &f)
 }
 
-// settle repeats the survey while the endpoints change under it: a difference between the API of before and the kernel of
-// after would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
+// settle repeats the survey while the endpoints change under it, or a kube-proxy is just writing: a difference between the
+// API of before and the kernel of after, or the other way round, would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
 func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *starts, named []intent.Skipped, a *render.Answer) error {
 	for range 3 {
 		if a.Report.Overall() != diagnose.Differs {
@@ -250,7 +250,7 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *star
 		if err := pickPaths(m, o.to); err != nil {
 			return err
 		}
-		if m.Key() == a.Model.Key() {
+		if m.Key() == a.Model.Key() && !slices.ContainsFunc(a.Nodes, (*survey.Node).Writing) {
 			return nil
 		}
 		select { // kube-proxy writes at most once in its minSyncPeriod, 1s by default

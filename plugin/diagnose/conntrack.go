@@ -19,7 +19,7 @@ var (
 			"to Services and from the node itself.",
 		Proven:     "The table holds as many entries as it may.",
 		Fix:        "raise net.netfilter.nf_conntrack_max (kube-proxy's conntrack.maxPerCore and min), and look for who opens so many: conntrack -L",
-		Explains:   []string{"conntrack-nearly-full"},
+		Explains:   []string{"conntrack-nearly-full", "kube-proxy-not-syncing", "walk-failed"},
 		References: []string{"kubernetes/kubernetes#71261", "kubernetes/kubernetes#18604", "kubernetes/kubernetes#97377"},
 	}
 	ConntrackNearlyFull = Kind{

@@ -15,8 +15,8 @@ type Finding struct {
 	Severity Severity
 	// Nodes are where the fault is, in the order of the walks; none when it is the API's.
 	Nodes []string
-	// Seen are the nodes whose clients meet it.
-	Seen []string
+	// met are the nodes whose clients meet it, each with the place; the zero place is every one.
+	met []meeting
 	// Subject is what it is about: an endpoint, a flow; it keeps findings of one kind apart.
 	Subject string
 	// Sentence says it in plain words.
@@ -32,6 +32,15 @@ type Finding struct {
 	// Consequences are findings that this one explains.
 	Consequences []Finding
 }
+
+// meeting is where a finding was seen: from clients on a node, "" for all of them, at a place.
+type meeting struct {
+	node  string
+	place Place
+}
+
+// anywhere is the one place that a finding without places has.
+var anywhere = []Place{{}}
 
 // Place is an access path as used by a kind of client.
 type Place struct {
@@ -80,8 +89,10 @@ func (l *ledger) addSeen(node, client string, d draft, places ...Place) *Finding
 	if node != "" && !slices.Contains(f.Nodes, node) {
 		f.Nodes = append(f.Nodes, node)
 	}
-	if client != "" && !slices.Contains(f.Seen, client) {
-		f.Seen = append(f.Seen, client)
+	for _, p := range append(places[:len(places):len(places)], anywhere[:max(0, 1-len(places))]...) {
+		if m := (meeting{client, p}); !slices.Contains(f.met, m) {
+			f.met = append(f.met, m)
+		}
 	}
 	for _, p := range places {
 		if !slices.Contains(f.Places, p) {

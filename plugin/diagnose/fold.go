@@ -6,12 +6,12 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 )
 
-// fold puts consequences under their causes: what one fault explains is no second fault. A finding goes under the first
-// cause that explains it wherever it was seen; a cause may itself be a consequence.
+// fold puts consequences under their causes: what one fault explains is no second fault. A finding goes under what
+// explains it wherever it was seen; a cause may itself be a consequence.
 func fold(findings []Finding) []Finding {
 	parent := make([]int, len(findings))
 	for i := range findings {
-		parent[i] = slices.IndexFunc(findings, func(c Finding) bool { return c.explains(&findings[i]) })
+		parent[i] = cause(findings, &findings[i])
 	}
 	for i := range parent { // two kinds that explain each other stay apart, rather than both vanish
 		for at, steps := parent[i], 0; at >= 0; at, steps = parent[at], steps+1 {
@@ -41,28 +41,37 @@ func fold(findings []Finding) []Finding {
 	return out
 }
 
-// explains reports whether another finding follows from this one: the catalogue says so for its kind, and it was seen on no
-// other node and no other access path. A cause without nodes is the API's and holds everywhere.
-func (f *Finding) explains(o *Finding) bool {
-	if f.ID == o.ID || !slices.Contains(f.Explains, o.ID) {
-		return false
-	}
-	if len(f.Nodes) > 0 && (len(o.Nodes) == 0 || slices.ContainsFunc(o.Seen, func(n string) bool { return !slices.Contains(f.Seen, n) })) {
-		return false
-	}
-	if f.About != nil && !slices.Contains(f.About, o.Subject) {
-		return false
-	}
-	if len(f.Places) == 0 {
-		return true
-	}
-	return !slices.ContainsFunc(o.Places, func(p Place) bool { return !f.seenAt(p) })
+// mayExplain reports whether the catalogue says that findings like another one follow from this one.
+func (f *Finding) mayExplain(o *Finding) bool {
+	return f.ID != o.ID && slices.Contains(f.Explains, o.ID) && (f.About == nil || slices.Contains(f.About, o.Subject))
 }
 
-func (f *Finding) seenAt(p Place) bool {
-	return slices.ContainsFunc(f.Places, func(own Place) bool {
-		return own.Path == p.Path && (own.Client == p.Client || own.Client == intent.ClientKind(""))
+// covers reports whether the finding was seen where another one was. A cause without nodes is the API's and holds
+// everywhere; a finding without places is about its nodes.
+func (f *Finding) covers(m meeting) bool {
+	return slices.ContainsFunc(f.met, func(own meeting) bool {
+		if own.node != "" && own.node != m.node {
+			return false
+		}
+		return own.place == Place{} || m.place == Place{} ||
+			own.place.Path == m.place.Path && (own.place.Client == m.place.Client || own.place.Client == intent.ClientKind(""))
 	})
+}
+
+// cause finds what explains a finding wherever it was seen. Several causes may do so together: two rules that drop, each
+// the packets of other clients; it then goes under the first of them. -1 if a part is left unexplained.
+func cause(findings []Finding, o *Finding) int {
+	first := -1
+	for _, m := range o.met {
+		i := slices.IndexFunc(findings, func(c Finding) bool { return c.mayExplain(o) && c.covers(m) })
+		if i < 0 {
+			return -1
+		}
+		if first < 0 || i < first {
+			first = i
+		}
+	}
+	return first
 }
 
 // worst is the severity of a finding or of the worst that follows from it.

@@ -32,6 +32,16 @@ func factsRequest(m *intent.Model) *wire.FactsRequest {
 	return r
 }
 
+// recent is how old a change may be, in seconds, that kube-proxy is just writing.
+const recent = 10
+
+// Writing reports whether kube-proxy on the node says that a change came a moment ago that it has not written yet.
+func (n *Node) Writing() bool {
+	return n.Facts != nil && slices.ContainsFunc(n.Facts.KubeProxy.Sync, func(s wire.Sync) bool {
+		return s.Queued > s.Last && s.QueuedAge < recent
+	})
+}
+
 func comparePorts(a, b wire.Port) int {
 	if a.Protocol != b.Protocol {
 		return order(a.Protocol < b.Protocol)

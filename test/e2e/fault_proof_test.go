@@ -66,7 +66,7 @@ func TestStaleFlowIsFound(t *testing.T) {
 	c.removePods(ctx, t, []service{s}, "lonely")
 	a, r := c.trace(ctx, t, c.traceArgs(s.name)...)
 	found := findings(a)
-	if f, ok := found["flow-to-gone-endpoint"]; !ok || f.Severity != "error" || len(f.Nodes) != len(c.Nodes()) || len(found) != 2 || r.code != exitFindings {
+	if f, ok := found["stale-udp-conntrack"]; !ok || f.Severity != "error" || len(f.Nodes) != len(c.Nodes()) || len(found) != 2 || r.code != exitFindings {
 		t.Errorf("exit code %d, findings %+v", r.code, a.Findings)
 	}
 	for i, n := range c.Nodes() {

@@ -33,12 +33,14 @@ type agent struct {
 	out   io.ReadCloser
 	hello *wire.Hello
 	id    int
+	// factless agents do not know what facts are, as those of older releases.
+	factless bool
 }
 
 // startAgent starts an agent that ends with the test.
-func startAgent(t *testing.T, n *lab.Node, binary string) *agent {
+func startAgent(t *testing.T, n *lab.Node, command ...string) *agent {
 	t.Helper()
-	cmd, err := n.Command(t.Context(), binary, "serve")
+	cmd, err := n.Command(t.Context(), command[0], append(command[1:len(command):len(command)], "serve")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +65,9 @@ func startAgent(t *testing.T, n *lab.Node, binary string) *agent {
 func (a *agent) Ask(_ context.Context, r wire.Request) (*wire.Answer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.factless && r.Facts != nil {
+		return &wire.Answer{Error: &wire.Error{Code: wire.CodeBadRequest, Message: "the request asks for nothing that this agent knows"}}, nil
+	}
 	a.id++
 	r.ID = a.id
 	if err := wire.Write(a.in, r); err != nil {

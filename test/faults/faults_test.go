@@ -1,15 +1,18 @@
 package faults
 
 import (
+	"flag"
 	"testing"
 )
+
+var update = flag.Bool("update", false, "rewrite the samples and the records under docs/findings")
 
 // TestFaults causes every fault in one lab. The nodes: node1 iptables (nft), node2 iptables (legacy), node3 nftables; both
 // families; the Service's pods are on node1 and node2.
 func TestFaults(t *testing.T) {
 	b := newBed(t)
 	t.Run("healthy", func(t *testing.T) { b.awaitHealthy(t, t.Context(), "leftover-rules") })
-	for _, group := range [][]fault{firewallFaults, routingFaults, portFaults, proxyFaults} {
+	for _, group := range [][]fault{firewallFaults, routingFaults, portFaults, proxyFaults, conntrackFaults, tunnelFaults, ruleFaults, apiFaults, addressFaults, balancerFaults, untracedFaults} {
 		for _, f := range group {
 			t.Run(f.name, func(t *testing.T) { f.run(t, b) })
 		}

@@ -26,8 +26,8 @@ func cleanedUp(tool string) string {
 }
 
 // newService makes a Service with the pods of web, once, and waits for its endpoints.
-func newService(name string, change func(*corev1.Service)) func(context.Context, *bed, *lab.Node) error {
-	return func(ctx context.Context, b *bed, _ *lab.Node) error {
+func newService(name string, change serviceChange) step {
+	return func(ctx context.Context, b *bed, n *lab.Node) error {
 		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.ServiceSpec{
 			Selector: map[string]string{"app": lab.DemoName}, Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(lab.WebPort)}},
 		}}
@@ -35,7 +35,10 @@ func newService(name string, change func(*corev1.Service)) func(context.Context,
 		if _, err := b.client.CoreV1().Services(namespace).Create(ctx, s, metav1.CreateOptions{}); err != nil {
 			return err
 		}
-		return b.AwaitEndpoints(ctx, namespace, name, 2)
+		if err := b.AwaitEndpoints(ctx, namespace, name, 2); err != nil {
+			return err
+		}
+		return wait(700*time.Millisecond)(ctx, b, n)
 	}
 }
 
