@@ -27,7 +27,7 @@ func proxy(w http.ResponseWriter, r *http.Request) {
 		"/metrics": "# HELP x y\nkubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 1.7e+09\n" +
 			"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 1.6e+09\n" +
 			"kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 3\n",
-		"/configz": `{"kubeproxy.config.k8s.io":{"clusterCIDR":"10.244.0.0/16,fd00::/48","hostnameOverride":"n1","iptables":{"masqueradeBit":15,"localhostNodePorts":true}}}`,
+		"/configz": `{"kubeproxy.config.k8s.io":{"clusterCIDR":"10.244.0.0/16,fd00::/48","hostnameOverride":"n1","nodePortAddresses":["10.250.0.0/24"],"iptables":{"masqueradeBit":15,"localhostNodePorts":true}}}`,
 	}
 	body, ok := answers[r.URL.Path]
 	if !ok {

@@ -163,11 +163,12 @@ func familyLabel(labels string) string {
 // configz is the part of kube-proxy's configuration that is read; its names have been the same since 1.29.
 type configz struct {
 	Config struct {
-		ClusterCIDR      json.RawMessage `json:"clusterCIDR"`
-		DetectLocalMode  string          `json:"detectLocalMode"`
-		HostnameOverride string          `json:"hostnameOverride"`
-		Mode             string          `json:"mode"`
-		DetectLocal      struct {
+		ClusterCIDR       json.RawMessage `json:"clusterCIDR"`
+		DetectLocalMode   string          `json:"detectLocalMode"`
+		HostnameOverride  string          `json:"hostnameOverride"`
+		Mode              string          `json:"mode"`
+		NodePortAddresses []string        `json:"nodePortAddresses"`
+		DetectLocal       struct {
 			ClusterCIDRs []string `json:"clusterCIDRs"`
 		} `json:"detectLocal"`
 		IPTables rules `json:"iptables"`
@@ -193,7 +194,7 @@ func readConfig(body []byte) *wire.KubeProxyConfig {
 	}
 	c := z.Config
 	out := &wire.KubeProxyConfig{
-		DetectLocalMode: c.DetectLocalMode, HostnameOverride: c.HostnameOverride, MasqueradeAll: c.Linux.MasqueradeAll, MasqueradeBit: 14,
+		DetectLocalMode: c.DetectLocalMode, HostnameOverride: c.HostnameOverride, MasqueradeAll: c.Linux.MasqueradeAll, MasqueradeBit: 14, NodePortAddresses: c.NodePortAddresses,
 	}
 	r := c.IPTables
 	if c.Mode == "nftables" {

@@ -128,6 +128,8 @@ type KubeProxyConfig struct {
 	MasqueradeAll      bool           `json:"masqueradeAll,omitempty"`
 	MasqueradeBit      int            `json:"masqueradeBit"`
 	LocalhostNodePorts bool           `json:"localhostNodePorts,omitempty"`
+	// NodePortAddresses are the ranges of the node's addresses that serve node ports, or a word such as primary; none for all.
+	NodePortAddresses []string `json:"nodePortAddresses,omitempty"`
 }
 
 // Chain is a chain of kube-proxy.

@@ -29,12 +29,23 @@ type State struct {
 	ServiceCIDRs []networkingv1.ServiceCIDR
 	// Addresses are the IPAddress objects of the Service's cluster IPs that exist.
 	Addresses []networkingv1.IPAddress
+	// Proxy is kube-proxy's configuration as kubeadm keeps it in the API; nil where there is none of that form.
+	Proxy *ProxyConfig
 	// Events are those of the Service and of failing probes in its namespace.
 	Events []corev1.Event
 	// Read names what was read in full.
 	Read Sources
 	// Unread says what could not be read, each as a sentence.
 	Unread []string
+}
+
+// ProxyConfig is what decides about Services in the ConfigMap kube-system/kube-proxy. A kube-proxy reads it when it starts.
+type ProxyConfig struct {
+	// Mode is iptables, nftables or ipvs, with the default applied.
+	Mode string
+	// ClusterCIDR is as it is written: one range for each family, separated by commas.
+	ClusterCIDR       string
+	NodePortAddresses []string
 }
 
 // Sources are the optional objects that were read.

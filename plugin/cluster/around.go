@@ -27,7 +27,7 @@ type around struct {
 func Around(ctx context.Context, client kubernetes.Interface, o *Objects) *apistate.State {
 	a := &around{client: client, namespace: o.Service.Namespace, state: &apistate.State{Service: o.Service, Slices: o.Slices, Nodes: o.NodeObjects}}
 	var wg sync.WaitGroup
-	for _, read := range []func(context.Context){a.pods, a.services, a.ranges, a.addresses, a.endpoints, a.serviceEvents, a.probeEvents} {
+	for _, read := range []func(context.Context){a.pods, a.services, a.ranges, a.addresses, a.endpoints, a.serviceEvents, a.probeEvents, a.proxyConfig} {
 		wg.Go(func() { read(ctx) })
 	}
 	wg.Wait()

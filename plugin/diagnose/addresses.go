@@ -64,6 +64,7 @@ var (
 			"reached from some places.",
 		Proven:     "Two of these contain a common address: spec.podCIDRs of the nodes, the ServiceCIDRs, the nodes' own addresses.",
 		Fix:        "plan the ranges anew: pod, Service and node ranges must be apart, and apart from the networks around the cluster",
+		Explains:   []string{"stopped-after-translation"},
 		References: []string{"kubernetes/kops#16340", "projectcalico/calico#2720", "kubernetes/kubernetes#11228"},
 	}
 )

@@ -6,6 +6,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
@@ -97,7 +98,7 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 		c.Result = Unknown
 	}
 	for _, d := range drafts {
-		l.add(n.Name, d, place)
+		l.addSeen(cmp.Or(d.on, n.Name), n.Name, d, place)
 		c.note(d.kind)
 		if d.kind.ID != Undetermined.ID && d.kind.Severity.AtLeast(Warning) && d.kind.ID != NoLocalEndpoints.ID {
 			c.Result = Differs

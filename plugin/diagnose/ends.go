@@ -69,7 +69,7 @@ func checkEnds(m *intent.Model, w *survey.Walk, v view) []draft {
 		if e, ok := known(m, w.Path, to); ok {
 			name = endpointName(e)
 		}
-		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: []Evidence{value("socket at "+to.String(), o.Reason, "%s", socketText(w.Trace, o))}}
+		d := draft{kind: TargetPortNotListening, on: endNode(w, o), subject: to.String(), evidence: []Evidence{value("socket at "+to.String(), o.Reason, "%s", socketText(w.Trace, o))}}
 		dst := plainAddress(o.Destination)
 		switch bound, onlyThere := boundElsewhere(o); {
 		case Redirected(w.Trace, o):
@@ -128,6 +128,7 @@ func checkReplies(m *intent.Model, w *survey.Walk) []draft {
 			d.kind, d.sentence = ReplyNotTranslated, fmt.Sprintf("the reply of %s is not translated back, and the client refuses it or gets none: %s", to, r.Why)
 			d.evidence = undoing(o)
 		case journey.Asymmetric:
+			d.evidence = []Evidence{value("reply of "+to.String(), r.Why, "the reply: %s", r.Why)}
 			d.kind, d.sentence = AsymmetricPath, fmt.Sprintf("the reply of %s takes another way: %s", to, r.Why)
 		default:
 			continue

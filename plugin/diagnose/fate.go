@@ -18,6 +18,7 @@ var (
 		Proven:     "The walk ends without a translation, though endpoints can be used.",
 		Fix:        "see whether kube-proxy on the node runs and syncs, and what else writes rules there; restarting kube-proxy rewrites them",
 		References: []string{"rancher/rke2#10469", "k3s-io/k3s#7542"},
+		Explains:   []string{"flow-untranslated"},
 	}
 	RejectedThoughEndpoints = Kind{
 		ID: "rejected-though-endpoints", Severity: Error, Title: "rejected",
@@ -52,12 +53,14 @@ var (
 		Proven:     "The walk of a Service without endpoints ends in a drop, or leaves the node untranslated.",
 		Fix:        "without endpoints clients should be refused at once, and here they wait; see whether kube-proxy on the node runs and syncs",
 		References: []string{"kubernetes/kubernetes#60124", "kubernetes/kubernetes#78994"},
+		Explains:   []string{"flow-untranslated"},
 	}
 	NotDropped = Kind{
 		ID: "not-dropped", Severity: Warning, Title: "not kept local",
-		Means:  "A traffic policy Local or a source range asks for a drop on this node, and the packet goes on.",
-		Proven: "The walk goes on untranslated where kube-proxy would drop it.",
-		Fix:    "see whether kube-proxy on the node runs and syncs; restarting it rewrites its rules",
+		Means:    "A traffic policy Local or a source range asks for a drop on this node, and the packet goes on.",
+		Proven:   "The walk goes on untranslated where kube-proxy would drop it.",
+		Fix:      "see whether kube-proxy on the node runs and syncs; restarting it rewrites its rules",
+		Explains: []string{"flow-untranslated"},
 	}
 	TranslatedThoughNot = Kind{
 		ID: "translated-unexpectedly", Severity: Warning, Title: "translated",

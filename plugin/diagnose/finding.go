@@ -52,6 +52,8 @@ type Place struct {
 type draft struct {
 	kind     Kind
 	severity Severity
+	// on is the node that the fault is on, where that is not the client's.
+	on       string
 	subject  string
 	sentence string
 	evidence []Evidence
@@ -85,6 +87,9 @@ func (l *ledger) addSeen(node, client string, d draft, places ...Place) *Finding
 			Fix: cmp.Or(d.fix, d.kind.Fix)}
 		l.at[key] = f
 		l.findings = append(l.findings, f)
+	}
+	if severity := cmp.Or(d.severity, d.kind.Severity); severity.rank() > f.Severity.rank() { // what is worse elsewhere leads
+		f.Severity, f.Sentence = severity, d.sentence
 	}
 	if node != "" && !slices.Contains(f.Nodes, node) {
 		f.Nodes = append(f.Nodes, node)

@@ -1,10 +1,6 @@
 package diagnose
 
-import (
-	"slices"
-
-	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
-)
+import "slices"
 
 // fold puts consequences under their causes: what one fault explains is no second fault. A finding goes under what
 // explains it wherever it was seen; a cause may itself be a consequence.
@@ -47,14 +43,14 @@ func (f *Finding) mayExplain(o *Finding) bool {
 }
 
 // covers reports whether the finding was seen where another one was. A cause without nodes is the API's and holds
-// everywhere; a finding without places is about its nodes.
+// everywhere; a finding without places is about its nodes. Whose a flow is that was seen on a node is not known.
 func (f *Finding) covers(m meeting) bool {
 	return slices.ContainsFunc(f.met, func(own meeting) bool {
 		if own.node != "" && own.node != m.node {
 			return false
 		}
 		return own.place == Place{} || m.place == Place{} ||
-			own.place.Path == m.place.Path && (own.place.Client == m.place.Client || own.place.Client == intent.ClientKind(""))
+			own.place.Path == m.place.Path && (own.place.Client == m.place.Client || own.place.Client == "" || m.place.Client == "" && m.node != "")
 	})
 }
 

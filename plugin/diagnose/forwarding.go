@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -74,7 +75,7 @@ func routedAway(e branchEnd) (draft, bool) {
 	if !e.ended() || h == nil || h.Hook != "route" {
 		return draft{}, false
 	}
-	d := draft{evidence: []Evidence{said("%s", strings.TrimSuffix("route: "+h.Action+": "+h.Says, ": "))}}
+	d := draft{evidence: []Evidence{routing(h)}}
 	translated := e.out.Destination != e.walk.Destination
 	switch {
 	case strings.Contains(h.Says, "forwarding is 0"):
@@ -96,6 +97,18 @@ func routedAway(e branchEnd) (draft, bool) {
 		return draft{}, false
 	}
 	return d, true
+}
+
+// parameter is a kernel parameter in what the kernel's decision is explained by.
+var parameter = regexp.MustCompile(`(net\.[a-z0-9_.:@-]+) is (-?[0-9]+)`)
+
+// routing is a routing decision as evidence, with the parameter that decided.
+func routing(h *trace.Hop) Evidence {
+	e := value("route", h.Action, "%s", strings.TrimSuffix("route: "+h.Action+": "+h.Says, ": "))
+	if m := parameter.FindStringSubmatch(h.Says); m != nil {
+		e.Value, e.Sysctl = nil, &wire.Sysctl{Name: m[1], Value: m[2]}
+	}
+	return e
 }
 
 func refusedRoute(e branchEnd) []Evidence {

@@ -98,7 +98,7 @@ func checkAskedFor(m *intent.Model, w *survey.Walk) []draft {
 		return []draft{{
 			kind:     NoLocalEndpoints,
 			sentence: "connections to the ClusterIP are dropped: internalTrafficPolicy is Local, and no usable endpoint runs on the node",
-			evidence: []Evidence{said("usable endpoints are on %s", nodesOfUsable(m, w.Path))},
+			evidence: []Evidence{value("nodes with usable endpoints", nodesOfUsable(m, w.Path), "usable endpoints are on %s", nodesOfUsable(m, w.Path))},
 		}}
 	case strings.Contains(w.Expect.Why, "loadBalancerSourceRanges"):
 		if w.Client.Kind == intent.FromOutside {
@@ -113,7 +113,7 @@ func checkAskedFor(m *intent.Model, w *survey.Walk) []draft {
 		d := draft{
 			kind:     ExternalPolicyLocal,
 			sentence: "connections from outside are dropped, as asked: externalTrafficPolicy is Local, and no usable endpoint runs on the node",
-			evidence: []Evidence{said("usable endpoints are on %s", nodesOfUsable(m, w.Path))},
+			evidence: []Evidence{value("nodes with usable endpoints", nodesOfUsable(m, w.Path), "usable endpoints are on %s", nodesOfUsable(m, w.Path))},
 		}
 		if m.HealthCheckNodePort != 0 {
 			d.evidence = append(d.evidence, value("healthCheckNodePort", m.HealthCheckNodePort, "health check node port %d of the node answers 503, so that a load balancer leaves it out", m.HealthCheckNodePort))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
@@ -31,12 +32,30 @@ var (
 		Explains:   []string{"not-masqueraded", "source-lost"},
 		References: []string{"kubernetes/kubernetes#36835", "kubernetes/kubernetes#124587", "kubernetes/kops#4674"},
 	}
+	ConfigUnapplied = Kind{
+		ID: "kube-proxy-config-unapplied", Severity: Warning, Title: "configuration not applied",
+		Means: "kube-proxy on the node runs with other settings than the ConfigMap kube-system/kube-proxy has: it reads them when it starts, and was not restarted " +
+			"since they were changed, or is not started from them at all. Nodes then behave differently.",
+		Proven: "The ConfigMap's mode and clusterCIDR are compared with what kube-proxy on the node says itself (/proxyMode, /configz).",
+		Fix:    "restart kube-proxy: kubectl -n kube-system rollout restart daemonset kube-proxy",
+	}
+	NodePortAddressesExclude = Kind{
+		ID: "node-port-addresses-exclude", Severity: Warning, Title: "no node port at this address",
+		Means: "kube-proxy on the node is set to serve node ports at some of the node's addresses only, and the node's own address in the API is not among them. " +
+			"Clients that connect to the node port there are refused or wait.",
+		Proven:     "The nodePortAddresses that kube-proxy itself tells (/configz) do not hold the node's address, and the walk to the node port there is not translated.",
+		Fix:        "add the node's range to nodePortAddresses in kube-proxy's configuration and restart it, or connect to an address that serves node ports",
+		Explains:   []string{"no-translation", "rejected-though-endpoints", "dropped-though-endpoints", "not-rejected", "not-dropped", "kube-proxy-stale", "stale-node-rules"},
+		References: []string{"k0sproject/k0s#5760"},
+	}
 )
 
 func proxyConfigFamily() Family {
-	return Family{Name: "kube-proxy's settings", Kinds: []Kind{HostNameMismatch, WrongClusterCIDR}, check: func(s *scene, l *ledger) {
+	return Family{Name: "kube-proxy's settings", Kinds: []Kind{HostNameMismatch, WrongClusterCIDR, ConfigUnapplied, NodePortAddressesExclude}, check: func(s *scene, l *ledger) {
 		checkHostName(s, l)
 		s.facts(func(n *survey.Node, a *wire.FactsAnswer) {
+			checkApplied(s, l, n, a)
+			checkNodePortAddresses(s, l, n, a)
 			if c := a.KubeProxy.Config; c != nil {
 				for _, f := range s.families() {
 					checkClusterCIDR(s.model, l, n, c, f)
@@ -103,5 +122,68 @@ func checkClusterCIDR(m *intent.Model, l *ledger, n *survey.Node, c *wire.KubePr
 	}
 	if d.sentence != "" {
 		l.add(n.Name, d)
+	}
+}
+
+// checkApplied compares what the API has with what runs.
+func checkApplied(s *scene, l *ledger, n *survey.Node, a *wire.FactsAnswer) {
+	c := s.api.Proxy
+	if c == nil || !a.KubeProxy.Runs() {
+		return
+	}
+	differs := func(name, path, written, running string) {
+		l.add(n.Name, draft{kind: ConfigUnapplied, subject: name,
+			sentence: fmt.Sprintf("kube-proxy on the node runs with %s %s, and its ConfigMap says %s", name, running, written),
+			evidence: []Evidence{
+				field("ConfigMap", "kube-system", "kube-proxy", "data[config.conf]."+path, written, "ConfigMap kube-system/kube-proxy: %s: %s", path, written),
+				value("kube-proxy "+name, running, "kube-proxy on the node says: %s %s", name, running),
+			}})
+	}
+	if k := a.KubeProxy.Mode; k != "" && k != c.Mode {
+		differs("mode", "mode", c.Mode, k)
+	}
+	if k := a.KubeProxy.Config; k != nil && c.ClusterCIDR != "" && len(k.ClusterCIDR) > 0 && !samePrefixes(c.ClusterCIDR, k.ClusterCIDR) {
+		differs("clusterCIDR", "clusterCIDR", c.ClusterCIDR, joinPrefixes(k.ClusterCIDR))
+	}
+}
+
+// samePrefixes reports whether a list in words is a list of prefixes, in whatever order. What is no prefix is the same.
+func samePrefixes(words string, list []netip.Prefix) bool {
+	var written []netip.Prefix
+	for w := range strings.SplitSeq(words, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(w))
+		if err != nil {
+			return true
+		}
+		written = append(written, p.Masked())
+	}
+	return len(written) == len(list) && !slices.ContainsFunc(written, func(p netip.Prefix) bool { return !slices.Contains(list, p) })
+}
+
+// checkNodePortAddresses looks at walks to the node port that are not translated, where the setting says why.
+func checkNodePortAddresses(s *scene, l *ledger, n *survey.Node, a *wire.FactsAnswer) {
+	k := a.KubeProxy.Config
+	if k == nil || len(k.NodePortAddresses) == 0 {
+		return
+	}
+	var ranges []netip.Prefix
+	for _, r := range k.NodePortAddresses {
+		p, err := netip.ParsePrefix(r)
+		if err != nil {
+			return // a word: primary holds the node's address
+		}
+		ranges = append(ranges, p)
+	}
+	for i := range n.Walks {
+		w := &n.Walks[i]
+		to := w.Destination.Addr().Unmap()
+		family := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return intent.FamilyOf(p.Addr()) == w.Path.Family })
+		if w.Path.Kind != intent.NodePort || !family || slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(to) }) || !s.differs(n, w) {
+			continue
+		}
+		l.add(n.Name, draft{kind: NodePortAddressesExclude, subject: to.String(),
+			sentence: fmt.Sprintf("the node serves no node port at %s: kube-proxy's nodePortAddresses are %s", to, joinPrefixes(ranges)),
+			evidence: []Evidence{value("kube-proxy nodePortAddresses", joinPrefixes(ranges), "kube-proxy's nodePortAddresses: %s", joinPrefixes(ranges))},
+		}, Place{Path: w.Path, Client: w.Client.Kind})
 	}
 }

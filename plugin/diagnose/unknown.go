@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
@@ -31,7 +32,7 @@ func undetermined(w *survey.Walk, v view) []draft {
 	var out []draft
 	for _, i := range v.unknown {
 		o := &w.Trace.Outcomes[i]
-		d := draft{kind: Undetermined, evidence: lastRule(w.Trace, o)}
+		d := draft{kind: Undetermined, on: endNode(w, o), evidence: lastRule(w.Trace, o)}
 		for _, u := range o.Unknown {
 			d.subject = u.What
 			d.sentence = fmt.Sprintf("%s is not understood%s, so what happens there could not be told", u.What, at(u.Where))
@@ -43,6 +44,14 @@ func undetermined(w *survey.Walk, v view) []draft {
 		out = append(out, d)
 	}
 	return out
+}
+
+// endNode is the node that an outcome ends on; "" where the trace does not say.
+func endNode(w *survey.Walk, o *trace.Outcome) string {
+	if h := lastOf(w.Trace, o); h != nil {
+		return h.Node
+	}
+	return ""
 }
 
 // walkFailed reports that the agent could not walk.

@@ -6,16 +6,16 @@ import (
 	"fmt"
 	"io"
 	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/visible"
 )
 
 func writeJSON(w io.Writer, s *ServiceTrace) error {
 	b, err := encode(s)
 	if err == nil {
-		_, err = w.Write(escapeInvisible(b))
+		_, err = w.Write(visible.JSON(b))
 	}
 	if err != nil {
 		return fmt.Errorf("writing JSON: %w", err)
@@ -30,29 +30,6 @@ func encode(s *ServiceTrace) ([]byte, error) {
 	e.SetIndent("", "  ")
 	err := e.Encode(s)
 	return b.Bytes(), err
-}
-
-// escapeInvisible writes the characters of JSON's strings that could act on a terminal or mislead a reader, and that JSON
-// lets stand, as \u escapes: those of control from U+007F on, and those of format.
-func escapeInvisible(b []byte) []byte {
-	if !bytes.ContainsFunc(b, invisible) {
-		return b
-	}
-	out := make([]byte, 0, len(b)+64)
-	for _, r := range string(b) {
-		if !invisible(r) {
-			out = utf8.AppendRune(out, r)
-			continue
-		}
-		for _, u := range utf16.Encode([]rune{r}) {
-			out = fmt.Appendf(out, "\\u%04x", u)
-		}
-	}
-	return out
-}
-
-func invisible(r rune) bool {
-	return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r))
 }
 
 func writeYAML(w io.Writer, s *ServiceTrace) error {

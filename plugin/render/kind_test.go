@@ -13,6 +13,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/proofs"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/findings")
@@ -63,6 +64,39 @@ func TestPagesOfTheFindings(t *testing.T) {
 		if _, ok := diagnose.Find(strings.TrimSuffix(filepath.Base(path), ".txt")); !ok {
 			t.Errorf("%s belongs to no finding", path)
 		}
+	}
+}
+
+// TestTableOfTheFaults holds docs/faults.md equal to what the fault tests recorded; -update rewrites it.
+func TestTableOfTheFaults(t *testing.T) {
+	root := filepath.Join("..", "..")
+	records, err := proofs.All(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, list := range records {
+		if _, ok := diagnose.Find(id); !ok {
+			t.Errorf("there are records of %s, which is no finding", id)
+		}
+		for _, r := range list {
+			if len(r.Alarms) > 0 {
+				t.Errorf("%s: false alarms %v", r.Test, r.Alarms)
+			}
+		}
+	}
+	path := filepath.Join(root, "docs", "faults.md")
+	want := proofs.Table(diagnose.Families(), records)
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, string(got)); d != "" {
+		t.Errorf("%s is not what the tests recorded (go test ./plugin/render -update rewrites it):\n%s", path, d)
 	}
 }
 

@@ -17,14 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/proofs"
 )
-
-// samplesVariable, when set, lets the test write what the plugin printed into docs/findings/samples.
-const samplesVariable = "SVCTRACE_SAMPLES"
 
 // apiFault is a mistake in the objects of a Service.
 type apiFault struct {
 	name string
+	// caused says in words what is wrong.
+	caused string
 	// service changes the healthy Service before it is made; slice is its own EndpointSlice, nil where the selector makes them.
 	service func(*corev1.Service)
 	slice   func(*discoveryv1.EndpointSlice)
@@ -41,43 +41,43 @@ type apiFault struct {
 func withoutSelector(s *corev1.Service) { s.Spec.Selector = nil }
 
 var apiFaults = []apiFault{
-	{name: "typo", service: func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "wbe"} },
+	{name: "typo", caused: "a typing mistake in the selector", service: func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "wbe"} },
 		finds: "no-ready-endpoints", severity: "error", says: "with app=web instead of app=wbe", ends: []lab.Result{lab.Refused},
 		repair: func(s *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			s.Spec.Selector = map[string]string{"app": "web"}
 		}},
-	{name: "unready", service: func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "unready"} },
+	{name: "unready", caused: "a readiness probe that fails", service: func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "unready"} },
 		finds: "endpoints-not-ready", severity: "error", consequence: "no-ready-endpoints", says: "Readiness probe failed", ends: []lab.Result{lab.Refused},
 		repair: func(s *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			s.Spec.Selector = map[string]string{"app": "web"}
 		}},
-	{name: "named", service: func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") },
+	{name: "named", caused: "a targetPort whose name no container port has", service: func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") },
 		finds: "named-target-port-missing", severity: "error", consequence: "no-ready-endpoints", says: `"web"`, ends: []lab.Result{lab.Refused},
 		repair: func(s *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			s.Spec.Ports[0].TargetPort = intstr.FromString("http")
 		}},
-	{name: "unwritten", service: withoutSelector,
+	{name: "unwritten", caused: "no selector and no EndpointSlice", service: withoutSelector,
 		finds: "selectorless-without-slices", severity: "error", consequence: "no-ready-endpoints", says: "no selector", ends: []lab.Result{lab.Refused},
 		repair: func(s *corev1.Service, _ *discoveryv1.EndpointSlice) {
 			s.Spec.Selector = map[string]string{"app": "web"}
 		}},
-	{name: "portname", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) { s.Ports[0].Name = new("web") },
+	{name: "portname", caused: "an EndpointSlice whose port has another name", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) { s.Ports[0].Name = new("web") },
 		finds: "port-name-mismatch", severity: "error", consequence: "no-ready-endpoints", says: `named "http"`, ends: []lab.Result{lab.Refused},
 		repair: func(_ *corev1.Service, s *discoveryv1.EndpointSlice) { s.Ports[0].Name = new("http") }},
-	{name: "virtual", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].Addresses = []string{"10.96.0.1"} },
+	{name: "virtual", caused: "an endpoint that is another ClusterIP", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].Addresses = []string{"10.96.0.1"} },
 		finds: "endpoint-is-service-address", severity: "error", consequence: "stopped-after-translation", says: "default/kubernetes", ends: []lab.Result{lab.Timeout, lab.Refused, lab.Unreachable}},
-	{name: "addresses", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) {
+	{name: "addresses", caused: "two addresses in one endpoint", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) {
 		s.Endpoints[0].Addresses = append(s.Endpoints[0].Addresses, "10.244.1.200")
 	},
 		finds: "several-addresses-in-endpoint", severity: "warning", says: "only the first", ends: []lab.Result{lab.Answered}},
-	{name: "stale", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) {
+	{name: "stale", caused: "an EndpointSlice that names a pod of long ago", service: withoutSelector, slice: func(s *discoveryv1.EndpointSlice) {
 		s.Endpoints[0].Addresses, s.Endpoints[0].TargetRef = []string{"10.244.1.201"}, &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: "gone"}
 	}, finds: "stale-endpoint-slice", severity: "error", says: "there is no such pod", ends: []lab.Result{lab.Timeout, lab.Unreachable}},
-	{name: "nowhere", service: func(s *corev1.Service) {
+	{name: "nowhere", caused: "internalTrafficPolicy Local and endpoints without a node", service: func(s *corev1.Service) {
 		s.Spec.Selector, s.Spec.InternalTrafficPolicy = nil, new(corev1.ServiceInternalTrafficPolicyLocal)
 	}, slice: func(s *discoveryv1.EndpointSlice) { s.Endpoints[0].NodeName = nil },
 		finds: "endpoints-without-node", severity: "error", consequence: "no-local-endpoints", says: "internalTrafficPolicy is Local", ends: []lab.Result{lab.Timeout}},
-	{name: "pending", service: func(s *corev1.Service) {
+	{name: "pending", caused: "a load balancer class that no controller serves", service: func(s *corev1.Service) {
 		s.Spec.Type, s.Spec.LoadBalancerClass = corev1.ServiceTypeLoadBalancer, new("example.com/none")
 	},
 		finds: "load-balancer-pending", severity: "warning", says: `"example.com/none"`, ends: []lab.Result{lab.Answered}},
@@ -158,8 +158,11 @@ func (c *cluster) findInAPI(ctx context.Context, t *testing.T, x apiFault, web *
 		}
 	}
 	c.endInAPI(ctx, t, x, s.Spec.ClusterIP)
-	if dir := os.Getenv(samplesVariable); dir != "" {
-		c.sample(ctx, t, x, dir)
+	if !t.Failed() {
+		x.record(t)
+		if *update {
+			c.sample(ctx, t, x)
+		}
 	}
 	if x.repair == nil {
 		return
@@ -244,8 +247,41 @@ func (c *cluster) awaitAnswer(ctx context.Context, ip string) error {
 	return nil
 }
 
+// record writes down what was proven, or holds it against what is written.
+func (x apiFault) record(t *testing.T) {
+	var ends []string
+	for _, e := range x.ends {
+		ends = append(ends, string(e))
+	}
+	r := proofs.Record{Finding: x.finds, Test: "TestFaultsOfTheAPIAreFound/" + x.name, Where: "API", Caused: x.caused, Seen: "connections end: " + strings.Join(ends, " or ")}
+	records := []proofs.Record{r}
+	if x.consequence != "" {
+		r.Finding, r.Under = x.consequence, x.finds
+		records = append(records, r)
+	}
+	keep(t, records)
+}
+
+// keep writes records with -update, and else requires that they are written.
+func keep(t *testing.T, records []proofs.Record) {
+	t.Helper()
+	if *update {
+		if err := proofs.Write(root, "e2e", records); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	missing, err := proofs.Missing(root, "e2e", records)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, m := range missing {
+		t.Errorf("the records do not have %+v; -update writes them", m)
+	}
+}
+
 // sample keeps what the plugin prints for people from FINDINGS on.
-func (c *cluster) sample(ctx context.Context, t *testing.T, x apiFault, dir string) {
+func (c *cluster) sample(ctx context.Context, t *testing.T, x apiFault) {
 	t.Helper()
 	r, err := c.run(ctx, x.name)
 	if err != nil {
@@ -255,7 +291,7 @@ func (c *cluster) sample(ctx context.Context, t *testing.T, x apiFault, dir stri
 	if !ok {
 		t.Fatalf("no findings in %v", r)
 	}
-	if err := os.WriteFile(filepath.Join(dir, x.finds+".txt"), []byte(found), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "docs", "findings", "samples", x.finds+".txt"), []byte(found), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

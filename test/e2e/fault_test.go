@@ -10,6 +10,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/proofs"
 )
 
 // fault is something that goes wrong on every node, each of another proxy mode.
@@ -90,6 +91,9 @@ func (f *faulty) find(ctx context.Context, t *testing.T, x fault) {
 	}
 	a, r := f.trace(ctx, t, f.traceArgs(lab.DemoName)...)
 	f.checkFound(t, x, a, r)
+	if !t.Failed() {
+		defer x.record(t, a)
+	}
 	switch {
 	case x.proof != nil:
 		x.proof(f, ctx, t)
@@ -143,6 +147,26 @@ func (f *faulty) checkFound(t *testing.T, x fault, a *render.ServiceTrace, r ran
 	if r.code != exitFindings || a.Result != "differs" {
 		t.Errorf("exit code %d and result %q, want %d and differs; stderr:\n%s", r.code, a.Result, exitFindings, r.stderr)
 	}
+}
+
+// record writes down what was proven, unless the rest of the test fails.
+func (x fault) record(t *testing.T, a *render.ServiceTrace) {
+	if t.Failed() {
+		return
+	}
+	var records []proofs.Record
+	var add func(list []render.Finding, under string)
+	add = func(list []render.Finding, under string) {
+		for _, d := range list {
+			r := proofs.Record{Finding: d.ID, Under: under, Test: "TestFaultsAreFound/" + x.name, Where: "nodes of every mode", Caused: x.name, Seen: "connections end as traced"}
+			if !slices.ContainsFunc(records, func(o proofs.Record) bool { return o.Finding == r.Finding && o.Under == r.Under }) {
+				records = append(records, r)
+			}
+			add(d.Consequences, d.ID)
+		}
+	}
+	add(a.Findings, "")
+	keep(t, records)
 }
 
 // withConsequences lists findings and what is folded under them.

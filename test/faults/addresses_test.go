@@ -39,7 +39,7 @@ var addressFaults = []fault{
 		name: "one ClusterIP for two Services", want: "cluster-ip-shared", service: "former",
 		cause: sequence(objects("former", both(manual, at("10.96.0.92")), sliceAsIs), forbidAllocation("10.96.0.92", "object.spec.parentRef.name == 'latter'"), forget96("10.96.0.92"),
 			objects("latter", both(manual, at("10.96.0.92"), func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 }), atNode2Slice)),
-		repair: sequence(allowAllocation, remove("former")), mend: remove("latter"),
+		repair: sequence(allowAllocation, remove("former")), mend: sequence(remove("latter"), allowAllocation0, rebook("10.96.0.92", "former")),
 		real: end("former", answered), sees: "both Services have the address, of which one may be given away again", proof: []string{"default/latter"},
 	},
 	{
@@ -56,11 +56,11 @@ var addressFaults = []fault{
 	},
 	{
 		name: "a ServiceCIDR among the pods' addresses", want: "overlapping-ranges", hence: []string{"stopped-after-translation"},
-		cause: sequence(serviceRange("overlap", "10.244.2.0/28"), wait(2*time.Second)), repair: sequence(removeRange("overlap"), wait(2*time.Second)),
+		cause: sequence(serviceRange("overlap", "10.244.2.0/28"), usurper), repair: sequence(remove("usurper"), wait(time.Second), removeRange("overlap"), wait(2*time.Second)),
 		real: func(ctx context.Context, b *bed, n *lab.Node) error {
 			return fails(clientPod, clusterIP)(ctx, b, b.Node(3))
 		},
-		sees: "nftables mode drops what goes to pods in the range", proof: []string{"10.244.2.0/28", "10.244.2.0/24"},
+		sees: "a Service got a pod's address, and nftables mode rejects what goes to that pod", proof: []string{"10.244.2.0/28", "10.244.2.0/24"},
 	},
 }
 
@@ -72,6 +72,11 @@ func externalIP(a string) serviceChange {
 func overUDPToo(s *corev1.Service) { s.Spec.Ports[0].Name = "http" }
 
 var atNode2Slice = atNode2
+
+// usurper is a Service with the address of web's pod on node2.
+func usurper(ctx context.Context, b *bed, n *lab.Node) error {
+	return objects("usurper", both(manual, at(b.podOn("node2").Status.PodIP)), sliceAsIs)(ctx, b, n)
+}
 
 // twin is a pod that nobody runs and that has the address of web's pod on node1.
 func twin(ctx context.Context, b *bed, _ *lab.Node) error {

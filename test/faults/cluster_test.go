@@ -62,6 +62,9 @@ func newBed(t *testing.T) *bed {
 		b.clients = append(b.clients, pod)
 		b.agents = append(b.agents, startAgent(t, n, b.binary))
 	}
+	if err := b.forgetEverywhere(ctx); err != nil { // of connections from before there were rules
+		t.Fatal(err)
+	}
 	return b
 }
 

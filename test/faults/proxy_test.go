@@ -170,6 +170,16 @@ var proxyFaults = []fault{
 		proof:  []string{"hostnameOverride is node3", "has nodeName node1"},
 	},
 	{
+		name: "a configuration that was not applied", want: "kube-proxy-config-unapplied", node: 3, service: "",
+		cause: proxyConfigMap, repair: noProxyConfigMap, sees: "the ConfigMap says iptables, and the node's kube-proxy runs in nftables mode",
+		proof: []string{"its ConfigMap says iptables", "kube-system/kube-proxy"},
+	},
+	{
+		name: "node port addresses without the node's own", want: "node-port-addresses-exclude", node: 1,
+		cause: configured(`$ a nodePortAddresses: ["127.0.0.0/8", "::1/128"]`), repair: reconfigured,
+		real: nodePortFails(outside, 30080), proof: []string{"nodePortAddresses: 127.0.0.0/8"},
+	},
+	{
 		name: "cluster CIDR too wide", want: "wrong-cluster-cidr", node: 1,
 		cause: configured("s/^clusterCIDR:.*/clusterCIDR: \"10.0.0.0\\/8\"/"),
 		repair: sequence(reconfigured, func(ctx context.Context, b *bed, n *lab.Node) error {
@@ -184,4 +194,15 @@ var proxyFaults = []fault{
 		},
 		proof: []string{"clusterCIDR is 10.0.0.0/8", "10.250.0.11"},
 	},
+}
+
+// proxyConfigMap is the ConfigMap that kubeadm makes for kube-proxy.
+func proxyConfigMap(ctx context.Context, b *bed, _ *lab.Node) error {
+	_, err := b.client.CoreV1().ConfigMaps("kube-system").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy"},
+		Data: map[string]string{"config.conf": "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\nclusterCIDR: 10.244.0.0/16,fd00:244::/48\n"}}, metav1.CreateOptions{})
+	return err
+}
+
+func noProxyConfigMap(ctx context.Context, b *bed, _ *lab.Node) error {
+	return b.client.CoreV1().ConfigMaps("kube-system").Delete(ctx, "kube-proxy", metav1.DeleteOptions{})
 }

@@ -28,7 +28,7 @@ var ruleFaults = []fault{
 			return shell("iptables -t nat -I "+chainOf("10.96.0.84")+" -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination "+b.podOn("node2").Status.PodIP+":8080")(ctx, b, n)
 		}),
 		repair: sequence(restartProxy, remove("local")), mend: restartProxy,
-		real: reaches("10.96.0.84:80", "node2"), sees: "connections leave the node, though the policy is Local", proof: []string{"should not be used there"},
+		beside: byDesign, real: reaches("10.96.0.84:80", "node2"), sees: "connections leave the node, though the policy is Local", proof: []string{"should not be used there"},
 	},
 	{
 		name: "a rule's probability was changed", want: "uneven-probability", node: 1,
@@ -41,12 +41,12 @@ var ruleFaults = []fault{
 		cause: sequence(objects("only", both(manual, at("10.96.0.85"), func(s *corev1.Service) {
 			s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
 		}), atNode2), shell("iptables -F KUBE-SERVICES")),
-		repair: sequence(restartProxy, remove("only")), mend: restartProxy, real: end("only", silent, 1), sees: "packets leave the node untranslated", proof: []string{"go on untranslated"},
+		repair: sequence(restartProxy, remove("only")), mend: restartProxy, beside: byDesign, real: end("only", silent, 1), sees: "packets leave the node untranslated", proof: []string{"go on untranslated"},
 	},
 	{
 		name: "the rule that rejects for want of endpoints is gone", want: "kube-proxy-stale", node: 1, service: "empty", hence: []string{"not-rejected"},
 		cause:  sequence(objects("empty", both(manual, at("10.96.0.86")), emptied), shell("iptables -F KUBE-SERVICES")),
-		repair: sequence(restartProxy, remove("empty")), real: end("empty", silent, 1), sees: "connections time out instead of being refused", proof: []string{"where they should be refused"},
+		repair: sequence(restartProxy, remove("empty")), beside: []string{"no-ready-endpoints"}, real: end("empty", silent, 1), sees: "connections time out instead of being refused", proof: []string{"where they should be refused"},
 	},
 	{
 		name: "a rule for a Service that is another proxy's", want: "translated-unexpectedly", node: 1, service: "theirs",
@@ -65,8 +65,8 @@ var ruleFaults = []fault{
 	},
 	{
 		name: "the application listens on 127.0.0.1 only", want: "listens-on-loopback-only", service: "shy",
-		cause: sequence(objects("shy", manual, onPort(7070)), shyListener), repair: sequence(shyGone, remove("shy")),
-		real: end("shy", refused), mend: reslice("shy", 1, onPort(lab.WebPort)), proof: []string{"127.0.0.1:7070 only"},
+		cause: sequence(objects("shy", both(manual, func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromInt32(7070) }), onPort(7070)), shyListener), repair: sequence(shyGone, remove("shy")),
+		real: end("shy", refused), mend: sequence(changed("shy", func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromInt32(lab.WebPort) }), reslice("shy", 1, onPort(lab.WebPort))), proof: []string{"127.0.0.1:7070 only"},
 	},
 	{
 		name: "a firewall drops the replies", want: "foreign-drop", node: 2, hence: []string{"reply-dropped"},
@@ -130,6 +130,9 @@ var ruleFaults = []fault{
 	},
 }
 
+// byDesign is what the policy Local asks for on nodes without endpoints.
+var byDesign = []string{"no-local-endpoints"}
+
 // reaches requires that some connections of the node's client pod reach the pod of web on a node.
 func reaches(to, node string) step {
 	return func(ctx context.Context, b *bed, n *lab.Node) error {
@@ -168,7 +171,7 @@ func sourceIs(to, source string) step {
 
 // shyListener is an application in web's pod on node1 that listens on 127.0.0.1 only.
 func shyListener(ctx context.Context, b *bed, n *lab.Node) error {
-	_, err := b.Pod(namespace, b.podOn("node1").Name).RunTool(ctx, "sh", "-ec", "busybox nc -lk -s 127.0.0.1 -p 7070 -e true >/dev/null 2>&1 </dev/null & echo $! > /tmp/svctrace-shy; sleep 0.3")
+	_, err := b.Pod(namespace, b.podOn("node1").Name).RunTool(ctx, "sh", "-ec", "busybox httpd -f -p 127.0.0.1:7070 -h / >/dev/null 2>&1 </dev/null & echo $! > /tmp/svctrace-shy; sleep 0.3")
 	return err
 }
 
