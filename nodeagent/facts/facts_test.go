@@ -26,7 +26,8 @@ func proxy(w http.ResponseWriter, r *http.Request) {
 		"/proxyMode": "iptables",
 		"/metrics": "# HELP x y\nkubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 1.7e+09\n" +
 			"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 1.6e+09\n" +
-			"kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 3\n",
+			"kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 3\n" +
+			"kubernetes_build_info{build_date=\"x\",git_version=\"v1.33.4\",major=\"1\"} 1\n",
 		"/configz": `{"kubeproxy.config.k8s.io":{"clusterCIDR":"10.244.0.0/16,fd00::/48","hostnameOverride":"n1","nodePortAddresses":["10.250.0.0/24"],"iptables":{"masqueradeBit":15,"localhostNodePorts":true}}}`,
 	}
 	body, ok := answers[r.URL.Path]
@@ -90,7 +91,7 @@ func collect(t *testing.T, q wire.FactsRequest, commands ...string) *wire.FactsA
 
 func TestWhatKubeProxySays(t *testing.T) {
 	k := collect(t, wire.FactsRequest{}).KubeProxy
-	if k.Health.Listening || !k.Metrics.Listening || k.Metrics.Status != 200 || k.Mode != "iptables" || k.Failures != 3 || !k.Runs() {
+	if k.Health.Listening || !k.Metrics.Listening || k.Metrics.Status != 200 || k.Mode != "iptables" || k.Failures != 3 || k.Version != "v1.33.4" || !k.Runs() {
 		t.Errorf("%+v", k)
 	}
 	if len(k.Sync) != 1 || k.Sync[0].Family != "IPv4" || k.Sync[0].Queued != 1.7e9 || k.Sync[0].Last != 1.6e9 || k.Sync[0].QueuedAge < 1e6 {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ func (c *collector) kubeProxy() error {
 	probe := k.Metrics
 	if body := c.ask(&probe, "/metrics"); body != nil {
 		k.Sync, k.Failures = readMetrics(body)
+		k.Version = readVersion(body)
 		for i := range k.Sync {
 			if k.Sync[i].Queued > 0 {
 				k.Sync[i].QueuedAge = c.m.Now() - k.Sync[i].Queued
@@ -149,6 +151,16 @@ func readMetrics(body []byte) (out []wire.Sync, failures int64) {
 		}
 	}
 	return out, failures
+}
+
+// buildInfo is the series by which every component tells its release (k8s.io/component-base/metrics).
+var buildInfo = regexp.MustCompile(`(?m)^kubernetes_build_info\{[^}]*\bgit_version="(v[0-9][0-9A-Za-z.+-]{0,60})"`)
+
+func readVersion(metrics []byte) string {
+	if m := buildInfo.FindSubmatch(metrics); m != nil {
+		return string(m[1])
+	}
+	return ""
 }
 
 func familyLabel(labels string) string {

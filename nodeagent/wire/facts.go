@@ -83,6 +83,8 @@ type KubeProxy struct {
 	// Health is its health endpoint (port 10256), Metrics its metrics endpoint (port 10249).
 	Health  Endpoint `json:"health"`
 	Metrics Endpoint `json:"metrics"`
+	// Version is its release, as v1.37.2; empty when it was not told.
+	Version string `json:"version,omitempty"`
 	// Mode is what /proxyMode says: iptables, nftables or ipvs; empty when it was not reached.
 	Mode string `json:"mode,omitempty"`
 	// Sync are the times of its rules, one for each IP family, or one without a family before release 1.33.

@@ -81,7 +81,14 @@ func (m *Model) Expect(path AccessPath, c Client, n Node, mode Mode) Expectation
 		return out
 	}
 	if path.Proxied {
-		return Expectation{Fate: Untouched, Why: "ipMode Proxy: the node leaves the address to the load balancer"}
+		untouched := Expectation{Fate: Untouched, Why: "ipMode Proxy: the node leaves the address to the load balancer"}
+		if !n.Release.Before(30) {
+			return untouched
+		}
+		path.Proxied = false // 1.29 knows ipMode only behind a feature gate
+		out := m.Expect(path, c, n, mode)
+		out.Alternatives = append(out.Alternatives, untouched)
+		return out
 	}
 	set := m.eligibleOn(m.Ports[path.PortIndex], n)
 	if mode == IPVS {
@@ -104,7 +111,7 @@ func (m *Model) Expect(path AccessPath, c Client, n Node, mode Mode) Expectation
 	if !m.ExternalLocal {
 		return m.translated(c, set.cluster, set.how, Masqueraded)
 	}
-	return m.expectExternalLocal(path, c, n, set)
+	return m.expectExternalLocal(path, c, n, mode, set)
 }
 
 // expectClusterIP follows internalTrafficPolicy. Whether the source is replaced depends on kube-proxy's clusterCIDR and
@@ -125,7 +132,7 @@ func (m *Model) expectClusterIP(path AccessPath, c Client, n Node, set eligible)
 
 // expectExternalLocal follows externalTrafficPolicy Local: pods and the node itself take the short way to all endpoints,
 // everybody else gets the node's own endpoints or nothing.
-func (m *Model) expectExternalLocal(path AccessPath, c Client, n Node, set eligible) Expectation {
+func (m *Model) expectExternalLocal(path AccessPath, c Client, n Node, mode Mode, set eligible) Expectation {
 	local := m.translated(c, set.local, joinWords("externalTrafficPolicy Local: endpoints on the node only", set.localHow), SourceKept)
 	if len(set.local) == 0 {
 		local = Expectation{Fate: Dropped, Why: "externalTrafficPolicy Local, and no usable endpoint runs on the node"}
@@ -141,7 +148,16 @@ func (m *Model) expectExternalLocal(path AccessPath, c Client, n Node, set eligi
 		out.Alternatives = []Expectation{local}
 		return out
 	case c.Kind == FromNode:
-		return m.translated(c, set.cluster, joinWords("externalTrafficPolicy Local does not bind the node itself", set.how), Masqueraded)
+		out := m.translated(c, set.cluster, joinWords("externalTrafficPolicy Local does not bind the node itself", set.how), Masqueraded)
+		if mode == NFTables && len(set.local) == 0 && n.Release.Before(34) {
+			// Up to 1.32, and in 1.33 before 1.33.6, the chain that drops for want of a local endpoint stood before the translation.
+			dropped := Expectation{Fate: Dropped, Why: "externalTrafficPolicy Local: nftables mode before 1.34 drops the node's own packets without a local endpoint"}
+			if n.Release.Before(33) {
+				return dropped
+			}
+			out.Alternatives = []Expectation{dropped}
+		}
+		return out
 	default:
 		return local
 	}

@@ -84,8 +84,25 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 			return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
 		}
 	}
+	out.trustProxy(m)
 	out.Walks = slices.DeleteFunc(out.Walks, cannotBe)
 	return out, errors.Join(errs...)
+}
+
+// trustProxy takes the release that kube-proxy itself tells for the kubelet's, where they differ.
+func (n *Node) trustProxy(m *intent.Model) {
+	if n.Facts == nil {
+		return
+	}
+	r := intent.ParseRelease(n.Facts.KubeProxy.Version)
+	if r == 0 || r == n.Release {
+		return
+	}
+	n.Release = r
+	for i := range n.Walks {
+		w := &n.Walks[i]
+		w.Expect = m.Expect(w.Path, w.Client, n.Node, w.Mode)
+	}
 }
 
 // cannotBe reports whether a walk failed because the address that stands for a pod cannot be one: where every pod has a
