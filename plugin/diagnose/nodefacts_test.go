@@ -8,6 +8,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
@@ -71,7 +72,10 @@ func TestFactsOfANode(t *testing.T) {
 		"a repaired old kernel":      {func(n *survey.Node) { n.Hello.Kernel = "5.4.41-generic"; n.Facts.Links = []wire.Link{vxlan} }, ""},
 		"a change that waits":        {func(n *survey.Node) { n.Facts.KubeProxy.Sync[0] = wire.Sync{Queued: 200, Last: 100, QueuedAge: 61} }, "warning kube-proxy-not-syncing"},
 		"a change a moment ago":      {func(n *survey.Node) { n.Facts.KubeProxy.Sync[0] = wire.Sync{Queued: 200, Last: 100, QueuedAge: 3} }, ""},
-		"failures of long ago":       {func(n *survey.Node) { n.Facts.KubeProxy.Failures = 4 }, ""},
+		"a node port served elsewhere only": {func(n *survey.Node) { // the walk to the ClusterIP is right, so nothing is said
+			n.Facts.KubeProxy.Config = &wire.KubeProxyConfig{NodePortAddresses: []string{"127.0.0.0/8"}}
+		}, ""},
+		"failures of long ago": {func(n *survey.Node) { n.Facts.KubeProxy.Failures = 4 }, ""},
 		"facts that could not be read": {func(n *survey.Node) {
 			n.Facts = &wire.FactsAnswer{Unread: []string{"kube-proxy's endpoints: permission denied", "nftables chains: permission denied"}}
 		}, ""},
@@ -139,5 +143,33 @@ func TestSourceOfTheNodesOwnConnections(t *testing.T) {
 		if got := idsOf(diagnose.Compare(m, []*survey.Node{c.n}, nil)); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+func TestConfigurationThatWasNotApplied(t *testing.T) {
+	m := model("10.244.1.2:8080")
+	for name, tt := range map[string]struct {
+		written apistate.ProxyConfig
+		running string
+		want    string
+	}{
+		"as it runs":           {apistate.ProxyConfig{Mode: "nftables", ClusterCIDR: "fd00::/48, 10.244.0.0/16"}, "10.244.0.0/16,fd00::/48", ""},
+		"another mode":         {apistate.ProxyConfig{Mode: "ipvs"}, "", "warning kube-proxy-config-unapplied"},
+		"another range":        {apistate.ProxyConfig{Mode: "nftables", ClusterCIDR: "10.0.0.0/8"}, "10.244.0.0/16", "warning kube-proxy-config-unapplied"},
+		"a range not told":     {apistate.ProxyConfig{Mode: "nftables", ClusterCIDR: "10.0.0.0/8"}, "", ""},
+		"a range without form": {apistate.ProxyConfig{Mode: "nftables", ClusterCIDR: "pods"}, "10.244.0.0/16", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := nodeWith(m, "n1", out(trace.Forwarded, "10.244.1.2:8080", 1, 1))
+			n.Facts.KubeProxy.Config = &wire.KubeProxyConfig{MasqueradeAll: true}
+			for p := range strings.SplitSeq(tt.running, ",") {
+				if p != "" {
+					n.Facts.KubeProxy.Config.ClusterCIDR = append(n.Facts.KubeProxy.Config.ClusterCIDR, netip.MustParsePrefix(p))
+				}
+			}
+			if got := idsOf(diagnose.Compare(m, []*survey.Node{n}, &apistate.State{Proxy: &tt.written})); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }

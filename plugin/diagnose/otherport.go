@@ -14,7 +14,7 @@ var UnknownPort = Kind{
 	ID: "unknown-port-on-service-address", Severity: Warning, Title: "unknown port",
 	Means: "A client connects to the Service's address at a port that the Service does not have. In iptables mode nothing answers: the packet follows the default " +
 		"route, and the client waits until it gives up.",
-	Proven:     "The node's connection tracking has a flow to the Service's address at another port, and it is not translated.",
+	Proven:     "The node's connection tracking has a flow to the Service's address at another port, and it is not translated; or --to names a port that the Service has not.",
 	Fix:        "correct the client's port, or add the port to the Service",
 	References: []string{"kubernetes/kubernetes#22952"},
 }
@@ -29,6 +29,26 @@ func otherPortFamily() Family {
 			}
 		})
 	}}
+}
+
+// UnknownPortOf explains what becomes of connections to the Service's cluster IP at a port that it does not have; nothing
+// where it has the port.
+func UnknownPortOf(m *intent.Model, port uint16) []Finding {
+	var (
+		l   ledger
+		has []string
+	)
+	for _, p := range m.Ports {
+		if p.Port == port {
+			return nil
+		}
+		has = appendNew(has, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+	}
+	l.add("", draft{kind: UnknownPort, subject: fmt.Sprint(port),
+		evidence: []Evidence{field("Service", m.Namespace, m.Name, "spec.ports[].port", strings.Join(has, ", "), "the Service has %s", strings.Join(has, ", "))},
+		sentence: fmt.Sprintf("the Service has no port %d, it has %s: in nftables and IPVS mode connections to its ClusterIP there are refused, in iptables mode they wait until they give up",
+			port, strings.Join(has, ", "))})
+	return l.sorted()
 }
 
 func checkOtherPort(m *intent.Model, n *survey.Node, f wire.Flow, l *ledger) {
