@@ -114,6 +114,26 @@ func (b *bed) diagnose(ctx context.Context, service string) (*render.Answer, err
 	return b.survey(ctx, service)
 }
 
+// probe opens real connections from the client pod of a node to the first access path, as --probe does to all.
+func (b *bed) probe(ctx context.Context, a *render.Answer, on *lab.Node) error {
+	i := slices.IndexFunc(a.Nodes, func(n *survey.Node) bool { return n.Name == on.Name })
+	if i < 0 {
+		return fmt.Errorf("%s was not traced", on)
+	}
+	n := *a.Nodes[i]
+	n.Walks = slices.DeleteFunc(slices.Clone(n.Walks), func(w survey.Walk) bool { return w.Path != a.Model.Paths[0] || w.Client.Kind != intent.FromPod })
+	probes, err := survey.Probes(ctx, b.agents[on.Index-1], &n, 8, time.Second)
+	if err != nil {
+		return err
+	}
+	if len(probes) != 1 || probes[0].Error != nil {
+		return fmt.Errorf("probes: %+v", probes)
+	}
+	a.Report.AddProbes(a.Model, probes)
+	a.Probes = probes
+	return nil
+}
+
 func (b *bed) survey(ctx context.Context, service string) (*render.Answer, error) {
 	objects, err := cluster.Read(ctx, b.client, namespace, service)
 	if err != nil {

@@ -46,6 +46,8 @@ type fault struct {
 	quiet bool
 	// stays is for what the kernel counts and never forgets.
 	stays bool
+	// probed is for what only real connections show.
+	probed bool
 	// untraced is for Services that no node translates: the API alone is looked at.
 	untraced bool
 }
@@ -93,7 +95,11 @@ func (f fault) look(ctx context.Context, b *bed) (*render.Answer, error) {
 	if f.untraced {
 		return b.untraced(ctx, service)
 	}
-	return b.diagnose(ctx, service)
+	a, err := b.diagnose(ctx, service)
+	if err == nil && f.probed {
+		err = b.probe(ctx, a, b.Node(f.node))
+	}
+	return a, err
 }
 
 func (f fault) check(t *testing.T, n *lab.Node, r diagnose.Report) {

@@ -3,7 +3,7 @@ package faults
 // firewallFaults are rules of others, on the path or in the way of connection tracking.
 var firewallFaults = []fault{
 	{
-		name: "FORWARD drops", want: "forward-policy-drop", node: 1,
+		name: "FORWARD drops", want: "forward-policy-drop", hence: []string{"stopped-after-translation"}, node: 1,
 		cause: shell("iptables -P FORWARD DROP"), repair: shell("iptables -P FORWARD ACCEPT"),
 		real:  fails(clientPod, clusterIP),
 		proof: []string{"policy drop", "stopped-after-translation"},
@@ -37,14 +37,14 @@ var firewallFaults = []fault{
 		proof:  []string{"Calico", "-A cali-tw-cali1"},
 	},
 	{
-		name: "a mark is cleared", want: "mark-collision", node: 1,
+		name: "a mark is cleared", want: "mark-collision", hence: []string{"not-masqueraded", "reply-not-translated"}, node: 1,
 		cause:  shell("iptables -t mangle -A FORWARD -j MARK --set-xmark 0x0/0xffff"),
 		repair: shell("iptables -t mangle -D FORWARD -j MARK --set-xmark 0x0/0xffff"),
 		real:   nodePortFails(outside, 30080),
 		proof:  []string{"0x0/0xffff", "not-masqueraded", "kube-proxy's bit is 0x4000"},
 	},
 	{
-		name: "NOTRACK", want: "notrack-on-path", node: 1,
+		name: "NOTRACK", want: "notrack-on-path", hence: []string{"no-translation"}, node: 1,
 		cause:  shell("for c in PREROUTING OUTPUT; do iptables -t raw -A $c -d 10.96.0.25 -j CT --notrack; done"),
 		repair: shell("for c in PREROUTING OUTPUT; do iptables -t raw -D $c -d 10.96.0.25 -j CT --notrack; done"),
 		real:   fails(clientPod, clusterIP),

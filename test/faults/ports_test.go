@@ -14,7 +14,7 @@ import (
 // portFaults are ports of the node, and flows that exist.
 var portFaults = []fault{
 	{
-		name: "a hostPort in front", want: "host-port-shadowing", node: 2,
+		name: "a hostPort in front", want: "host-port-shadowing", hence: []string{"endpoint-missing-in-kernel", "endpoint-not-in-api"}, node: 2,
 		cause: func(ctx context.Context, b *bed, n *lab.Node) error {
 			script := fmt.Sprintf("iptables -t nat -N CNI-HOSTPORT-DNAT 2>/dev/null || true; iptables -t nat -I PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT;"+
 				"iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 30080 -j DNAT --to-destination %s:9999", b.podOn("node2").Status.PodIP)

@@ -107,7 +107,7 @@ var proxyFaults = []fault{
 		proof: []string{"chain nat-prerouting in table kube-proxy", "is missing"},
 	},
 	{
-		name: "two iptables backends", want: "two-iptables-backends", node: 1,
+		name: "two iptables backends", want: "two-iptables-backends", hence: []string{"endpoint-not-in-api", "undetermined"}, node: 1,
 		cause: shell(leftBehind("iptables-legacy")), repair: shell(cleanedUp("iptables-legacy")),
 		real:  fails(clientPod, clusterIP),
 		proof: []string{"iptables (nft)", "iptables (legacy)"},
@@ -129,13 +129,13 @@ var proxyFaults = []fault{
 		proof: []string{"which no base chain jumps to"},
 	},
 	{
-		name: "an element is gone", want: "kube-proxy-stale", node: 3,
+		name: "an element is gone", want: "kube-proxy-stale", hence: []string{"rejected-though-endpoints"}, node: 3,
 		cause: shell("nft delete element ip kube-proxy service-ips '{ 10.96.0.25 . tcp . 80 }'"), repair: restartProxy,
 		real:  fails(clientPod, clusterIP),
 		proof: []string{"the rules of the other 2 nodes are right", "rejected-though-endpoints"},
 	},
 	{
-		name: "kube-proxy is down", want: "kube-proxy-down", node: 3, service: "late",
+		name: "kube-proxy is down", want: "kube-proxy-down", hence: []string{"dropped-though-endpoints"}, node: 3, service: "late",
 		cause:  sequence(stopProxy, newService("late", at("10.96.0.77")), wait(1500*time.Millisecond)),
 		repair: sequence(startProxy, deleteService("late")),
 		real:   fails(clientPod, netip.MustParseAddrPort("10.96.0.77:80")),

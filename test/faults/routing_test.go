@@ -30,13 +30,13 @@ var routingFaults = []fault{
 		proof:  []string{"no way to endpoint", "EHOSTUNREACH"},
 	},
 	{
-		name: "no route to the Service", want: "source-routed-before-dnat", node: 3,
+		name: "no route to the Service", want: "source-routed-before-dnat", hence: []string{"walk-failed"}, node: 3,
 		cause: shell("ip route add unreachable 10.96.0.25/32"), repair: shell("ip route del unreachable 10.96.0.25/32"),
 		real:  fails(itself, clusterIP),
 		proof: []string{"before any rule is asked", "EHOSTUNREACH"},
 	},
 	{
-		name: "bridge netfilter is off", want: "bridge-netfilter-off", node: 1,
+		name: "bridge netfilter is off", want: "bridge-netfilter-off", hence: []string{"reply-not-translated"}, node: 1,
 		cause: sequence(reachPods, set("net.bridge.bridge-nf-call-iptables", "0")), repair: set("net.bridge.bridge-nf-call-iptables", "1"),
 		real:  fails(clientPod, clusterIP),
 		proof: []string{"net.bridge.bridge-nf-call-iptables = 0", "behind port"},

@@ -98,6 +98,12 @@ var ruleFaults = []fault{
 		real:   fails(clientPod, clusterIP), proof: []string{"queue"},
 	},
 	{
+		name: "packets that the network between the nodes loses", want: "probe-differs", node: 1, probed: true,
+		cause:  shell("ip neigh replace 10.250.0.12 lladdr 02:00:00:00:00:99 dev eth0 nud permanent"),
+		repair: shell("ip neigh del 10.250.0.12 dev eth0"),
+		real:   fails(clientPod, clusterIP), proof: []string{"real tcp connections"},
+	},
+	{
 		name: "a stale UDP flow", want: "stale-udp-conntrack", node: 1, service: "datagrams",
 		cause: sequence(newService("datagrams", func(s *corev1.Service) {
 			s.Spec.Ports[0].Protocol, s.Spec.ClusterIP = corev1.ProtocolUDP, "10.96.0.88"
