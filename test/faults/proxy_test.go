@@ -38,7 +38,7 @@ func newService(name string, change serviceChange) step {
 		if err := b.AwaitEndpoints(ctx, namespace, name, 2); err != nil {
 			return err
 		}
-		return wait(700*time.Millisecond)(ctx, b, n)
+		return written(ctx, b, n)
 	}
 }
 
