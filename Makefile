@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check bench oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check tested bench oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -59,10 +59,15 @@ e2e: ## Run the plugin against the lab
 bench-test: ## Run the benchmark on small states, for its correctness
 	cd test/bench && $(GO) test -race -timeout 20m ./...
 
-check: ## gofmt, vet, staticcheck
+check: tested ## gofmt, vet, staticcheck, and a test in each package
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	@for m in $(MODULES); do echo "vet $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
 	$(TOOL) staticcheck ./...
+
+tested: ## List the packages that have no test, and fail when there is one
+	@untested="$$(for m in $(MODULES); do (cd $$m && $(GO) list -find -tags labkube \
+	  -f '{{if not (or .TestGoFiles .XTestGoFiles)}}{{.ImportPath}}{{end}}' ./...) || echo "$$m cannot be listed"; done)"; \
+	if [ -n "$$untested" ]; then echo "no test in:"; echo "$$untested"; exit 1; fi
 
 oracle: ## Compare the engine with the kernel: N packets (default 100000)
 	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run TestOracle ./test/oracle
