@@ -7,7 +7,7 @@ MODULE     = github.com/kubectl-svctrace/kubectl-svctrace
 IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
 OUT       ?= build
 LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
-TOOL       = $(GO) tool -modfile=test/tools/go.mod
+TOOL       = $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 MODULES    = . test/lab test/e2e test/bench
 
 # What the lab and the tests need from Debian: package:file that tells whether it is there.
@@ -62,7 +62,7 @@ bench-test: ## Run the benchmark on small states, for its correctness
 check: tested ## gofmt, vet, staticcheck, and a test in each package
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	@for m in $(MODULES); do echo "vet $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
-	$(TOOL) staticcheck ./...
+	@for m in $(MODULES); do echo "staticcheck $$m"; (cd $$m && $(TOOL) staticcheck ./...) || exit 1; done
 
 tested: ## List the packages that have no test, and fail when there is one
 	@untested="$$(for m in $(MODULES); do (cd $$m && $(GO) list -find -tags labkube \

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
@@ -191,7 +191,7 @@ func connect(f *genericclioptions.ConfigFlags, warnings bool) (*kubernetes.Clien
 // checkNamespace refuses what is no name of a namespace, and what would not even reach the API server. flag is what it was
 // given with, empty for kubectl's own ways.
 func checkNamespace(flag, name string) error {
-	if why := path.IsValidPathSegmentName(name); len(why) > 0 {
+	if why := content.IsPathSegmentName(name); len(why) > 0 {
 		return usagef("list the namespaces with: kubectl get namespaces", "%snamespace %q %s", flag, name, why[0])
 	}
 	return nil

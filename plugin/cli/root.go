@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
@@ -84,7 +84,7 @@ func serviceName(c *cobra.Command, args []string) (string, error) {
 	switch strings.ToLower(kind) {
 	case "svc", "service", "services":
 		// an object's name is one segment of a path: any other never reaches the API server
-		if name == "" || len(path.IsValidPathSegmentName(name)) > 0 {
+		if name == "" || len(content.IsPathSegmentName(name)) > 0 {
 			return "", usagef(next, "%q names no Service", args[0])
 		}
 		return name, nil
