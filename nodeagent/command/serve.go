@@ -44,8 +44,7 @@ func serveCommand(s Streams) *cobra.Command {
 }
 
 // serve answers requests until the input closes or the context ends: with a signal, which nothing else in the agent heeds
-// while it waits. The greeting goes out with the first answer: what is written before
-// anybody has attached would be lost.
+// while it waits. The greeting goes out with the first answer: what is written before anybody has attached would be lost.
 func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if ctx == nil {
 		ctx = context.Background()

@@ -31,18 +31,18 @@ func start(t *testing.T) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	// before its handler stands, the kernel drops signals to it: SigCgt has bit 14 for SIGTERM
-	await(t, "pause to catch SIGTERM", func() bool {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
+	// It heeds signals from when it reaps on: a child that ended before is reaped with the next one.
+	await(t, "pause to reap a child", func() bool {
+		release := orphan(t, cmd.Process.Pid)
+		await(t, "the orphan", func() bool { return strings.Contains(children(t, cmd.Process.Pid), "cat") })
+		release.Close()
+		for range 20 {
+			if children(t, cmd.Process.Pid) == "" {
+				return true
+			}
+			time.Sleep(5 * time.Millisecond)
 		}
-		_, after, _ := strings.Cut(string(status), "SigCgt:")
-		var caught uint64
-		if _, err := fmt.Sscanf(after, "%x", &caught); err != nil {
-			t.Fatal(err)
-		}
-		return caught&(1<<(syscall.SIGTERM-1)) != 0
+		return false
 	})
 	return cmd
 }
@@ -58,34 +58,43 @@ func await(t *testing.T, what string, ok func() bool) {
 }
 
 // children are the processes that a process has to reap some day, or has to now.
-func children(t *testing.T, pid int) []string {
+func children(t *testing.T, pid int) string {
 	t.Helper()
 	out, err := exec.Command("ps", "-o", "pid=,stat=,comm=", "--ppid", fmt.Sprint(pid)).Output()
 	if exit, ok := err.(*exec.ExitError); err != nil && (!ok || exit.ExitCode() != 1) { // 1: there is none
 		t.Fatal(err)
 	}
-	return strings.Fields(string(out))
+	return string(out)
 }
 
-func TestOrphansAreReaped(t *testing.T) {
-	pause := start(t)
+// orphan starts a process in the pid namespace of pause, whose parent ends at once. It lives until the file is closed.
+func orphan(t *testing.T, pause int) *os.File {
+	t.Helper()
 	hold, release, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release.Close()
-	// two that wait for the pipe and lose their parent
-	orphans := exec.Command("nsenter", "--target", fmt.Sprint(pause.Process.Pid), "--pid", "--", "sh", "-c", "exec >/dev/null 2>&1; cat <&3 & cat <&3 & exit 0")
-	orphans.ExtraFiles = []*os.File{hold}
-	if err := orphans.Run(); err != nil {
+	t.Cleanup(func() { release.Close() })
+	parent := exec.Command("nsenter", "--target", fmt.Sprint(pause), "--pid", "--", "sh", "-c", "exec >/dev/null 2>&1; cat <&3 & exit 0")
+	parent.ExtraFiles = []*os.File{hold}
+	if err := parent.Run(); err != nil {
 		t.Fatal(err)
 	}
 	hold.Close()
-	await(t, "two orphans", func() bool { return strings.Count(strings.Join(children(t, pause.Process.Pid), " "), "cat") == 2 })
-	if err := release.Close(); err != nil {
-		t.Fatal(err)
+	return release
+}
+
+func TestOrphansThatEndTogetherAreAllReaped(t *testing.T) {
+	pause := start(t)
+	var releases []*os.File
+	for range 5 {
+		releases = append(releases, orphan(t, pause.Process.Pid))
 	}
-	await(t, "no child, not even a zombie", func() bool { return len(children(t, pause.Process.Pid)) == 0 })
+	await(t, "all orphans", func() bool { return strings.Count(children(t, pause.Process.Pid), "cat") == len(releases) })
+	for _, r := range releases {
+		r.Close()
+	}
+	await(t, "no child, not even a zombie", func() bool { return children(t, pause.Process.Pid) == "" })
 }
 
 func TestSignalsEndIt(t *testing.T) {
