@@ -58,18 +58,18 @@ func (w *walk) fromPort(b *branch, bridge node.Link) {
 		w.fail(err)
 		return
 	}
+	decide := func(b *branch) { w.switchFrame(b, bridge, port, calls) }
 	w.ingress(b, func(b *branch) {
+		if !calls {
+			w.passBridge(b, bridge, skb.Prerouting, port, "", wholeHook, decide)
+			return
+		}
 		w.passBridge(b, bridge, skb.Prerouting, port, "", beforeIP, func(b *branch) {
-			decide := func(b *branch) {
-				w.passBridge(b, bridge, skb.Prerouting, port, "", behindIP, func(b *branch) { w.switchFrame(b, bridge, port, calls) })
-			}
-			if !calls {
-				decide(b)
-				return
-			}
 			b.p.In, b.p.PhysIn = bridge.Name, port
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "bridge " + bridge.Name + " calls the IP hooks", Says: "bridge-nf-call is on: frames on the bridge pass IP prerouting, forward and postrouting"})
-			w.pass(b, skb.Prerouting, decide)
+			w.pass(b, skb.Prerouting, func(b *branch) {
+				w.passBridge(b, bridge, skb.Prerouting, port, "", behindIP, decide)
+			})
 		})
 	})
 }
@@ -148,32 +148,30 @@ func (w *walk) acrossBridge(b *branch, bridge node.Link, port string, calls bool
 		says += "; its port is not known"
 	}
 	b.route = node.Route{Type: node.RouteUnicast, Out: bridge.Name}
-	forward := func(b *branch, next func(*branch)) {
-		if !calls {
-			next(b)
-			return
-		}
-		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
-		w.pass(b, skb.Forward, next)
-	}
 	w.hop(b, trace.Hop{Hook: "bridge", Action: "across " + bridge.Name, Says: says})
-	// br_netfilter runs IP postrouting behind everything else.
+	behind := func(b *branch) {
+		w.passBridge(b, bridge, skb.Postrouting, port, out, wholeHook, func(b *branch) {
+			finish := func(b *branch) {
+				b.p.Out = cmpOr(out, bridge.Name)
+				w.egress(b, w.leave)
+			}
+			if !calls {
+				finish(b)
+				return
+			}
+			// br_netfilter runs IP postrouting behind everything else.
+			b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+			w.pass(b, skb.Postrouting, finish)
+		})
+	}
+	if !calls {
+		w.passBridge(b, bridge, skb.Forward, port, out, wholeHook, behind)
+		return
+	}
 	w.passBridge(b, bridge, skb.Forward, port, out, beforeIP, func(b *branch) {
-		forward(b, func(b *branch) {
-			w.passBridge(b, bridge, skb.Forward, port, out, behindIP, func(b *branch) {
-				w.passBridge(b, bridge, skb.Postrouting, port, out, wholeHook, func(b *branch) {
-					finish := func(b *branch) {
-						b.p.Out = cmpOr(out, bridge.Name)
-						w.egress(b, w.leave)
-					}
-					if !calls {
-						finish(b)
-						return
-					}
-					b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
-					w.pass(b, skb.Postrouting, finish)
-				})
-			})
+		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+		w.pass(b, skb.Forward, func(b *branch) {
+			w.passBridge(b, bridge, skb.Forward, port, out, behindIP, behind)
 		})
 	})
 }
@@ -228,19 +226,31 @@ func (w *walk) portOf(p *skb.Packet, bridge node.Link) (string, error) {
 
 // passBridge runs a part of what is registered at a hook of the bridge family. The interfaces that rules see are the ports.
 func (w *walk) passBridge(b *branch, bridge node.Link, h skb.Hook, in, out string, part bridgePart, next func(*branch)) {
-	groups, err := w.bridgeFunctions(h, part)
+	groups, open, err := w.bridgeFunctions(h, part)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	if len(groups) == 0 {
-		next(b)
+	pass := func(b *branch, groups []group) {
+		was := *b.p
+		b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = h, in, out, bridge.Name
+		w.passGroups(b, groups, func(b *branch) {
+			b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = was.Hook, was.In, was.Out, was.Bridge
+			next(b)
+		})
+	}
+	if len(open) == 0 {
+		pass(b, groups)
 		return
 	}
-	was := *b.p
-	b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = h, in, out, bridge.Name
-	w.passGroups(b, groups, func(b *branch) {
-		b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = was.Hook, was.In, was.Out, was.Bridge
-		next(b)
+	w.sideOfBridgeNetfilter(b, bridge, h, open, func(b *branch, isBefore bool) {
+		switch {
+		case isBefore && part == beforeIP:
+			pass(b, append(slices.Clone(groups), open...))
+		case !isBefore && part == behindIP:
+			pass(b, append(slices.Clone(open), groups...))
+		default:
+			pass(b, groups)
+		}
 	})
 }

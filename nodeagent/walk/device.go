@@ -110,7 +110,7 @@ func (w *walk) bridgeChains(name string) (string, error) {
 		return "", nil
 	}
 	for _, h := range []skb.Hook{skb.Prerouting, skb.Input} {
-		at, err := w.bridgeFunctions(h, wholeHook)
+		at, _, err := w.bridgeFunctions(h, wholeHook)
 		if err != nil {
 			return "", err
 		}

@@ -153,10 +153,16 @@ var transparent = []string{
 	"selinux_", "apparmor_", "smack_", "ipv4_synproxy_hook", "ipv6_synproxy_hook", "ip_sabotage_in", "ip_vs_",
 }
 
-// kernelFunction is a function of the kernel or of a module, by its name.
-func (w *walk) kernelFunction(k hookKey, fn node.HookFunction) function {
+// functionName is the name of a kernel function without its module and without what compilers append (".isra.0", ".llvm.123").
+func functionName(fn node.HookFunction) string {
 	name, _, _ := strings.Cut(fn.Name, " ")
 	name, _, _ = strings.Cut(name, ".")
+	return name
+}
+
+// kernelFunction is a function of the kernel or of a module, by its name.
+func (w *walk) kernelFunction(k hookKey, fn node.HookFunction) function {
+	name := functionName(fn)
 	switch {
 	case name == "ipv4_conntrack_in", name == "ipv4_conntrack_local", name == "ipv6_conntrack_in", name == "ipv6_conntrack_local":
 		return function{fn.Priority, "connection tracking", (*walk).track}
@@ -180,7 +186,7 @@ func takesForIPVS(name string) bool {
 // listsConntrack tells whether connection tracking has its hooks.
 func listsConntrack(hooks [][]node.HookFunction) bool {
 	for _, fn := range hooks[skb.Prerouting] {
-		if fn.Kind == node.HookFunctionOf && (strings.HasPrefix(fn.Name, "ipv4_conntrack_in") || strings.HasPrefix(fn.Name, "ipv6_conntrack_in")) {
+		if name := functionName(fn); fn.Kind == node.HookFunctionOf && (name == "ipv4_conntrack_in" || name == "ipv6_conntrack_in") {
 			return true
 		}
 	}

@@ -52,21 +52,15 @@ const (
 type Reader struct {
 	memory *kmem.Reader
 	net    uint64
-	// lists are the lists as they were read, by where the pointer to each is.
-	lists map[uint64]list
+	// pointers are the pointers to lists, and lists are the lists, as they were read: by their addresses.
+	pointers, lists map[uint64][]byte
 	// names are those of functions and tables that were met.
 	names map[uint64]string
 }
 
-// list is a struct nf_hook_entries: its address, 0 when there is none, and its bytes.
-type list struct {
-	address uint64
-	raw     []byte
-}
-
 // New returns a reader for the calling thread's namespace.
 func New(memory *kmem.Reader) (*Reader, error) {
-	r := &Reader{memory: memory, lists: map[uint64]list{}, names: map[uint64]string{}}
+	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
 	task, err := memory.Task()
 	if err != nil {
 		return nil, err
@@ -98,9 +92,14 @@ func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
 	if err != nil {
 		return nil, err
 	}
+	pointers := make([]byte, 8*numHooks)
+	if err := r.memory.Bytes(heads, pointers); err != nil {
+		return nil, err
+	}
+	r.pointers[heads] = pointers
 	out := make([][]node.HookFunction, numHooks)
 	for h := range out {
-		if out[h], err = r.functions(heads+8*uint64(h), f, uint32(h), false); err != nil {
+		if out[h], err = r.functions(binary.NativeEndian.Uint64(pointers[8*h:]), f, uint32(h), false); err != nil {
 			return nil, fmt.Errorf("%s hook %d: %w", f, h, err)
 		}
 	}
@@ -118,60 +117,59 @@ func (r *Reader) heads(f node.NFTFamily) (uint64, error) {
 	return r.net + uint64(at), nil
 }
 
-// Same tells whether all lists are as they were when they were read.
+// Same tells whether all lists that were read are where they were, with the same functions in them.
 func (r *Reader) Same() (bool, error) {
-	for head, was := range r.lists {
-		is, err := r.list(head)
-		if errors.Is(err, kmem.ErrFault) || errors.Is(err, ErrOdd) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if is.address != was.address || !bytes.Equal(is.raw, was.raw) {
-			return false, nil
+	for _, read := range []map[uint64][]byte{r.pointers, r.lists} {
+		for address, was := range read {
+			is := make([]byte, len(was))
+			err := r.memory.Bytes(address, is)
+			if errors.Is(err, kmem.ErrFault) {
+				return false, nil
+			}
+			if err != nil {
+				return false, err
+			}
+			if !bytes.Equal(is, was) {
+				return false, nil
+			}
 		}
 	}
 	return true, nil
 }
 
-// list reads the list that a pointer leads to.
-func (r *Reader) list(head uint64) (list, error) {
-	address, err := r.memory.Pointer(head)
-	if err != nil || address == 0 {
-		return list{}, err
-	}
+// list reads a struct nf_hook_entries.
+func (r *Reader) list(address uint64) ([]byte, error) {
 	var count [2]byte // nf_hook_entries.num_hook_entries, its first member
 	if err := r.memory.Bytes(address, count[:]); err != nil {
-		return list{}, err
+		return nil, err
 	}
 	n := int(binary.NativeEndian.Uint16(count[:]))
 	if n > maxFunctions {
-		return list{}, fmt.Errorf("%w: %d functions", ErrOdd, n)
+		return nil, fmt.Errorf("%w: %d functions", ErrOdd, n)
 	}
-	l := list{address, make([]byte, r.memory.Layout.EntriesHooks+n*(r.memory.Layout.EntrySize+8))}
-	if err := r.memory.Bytes(address, l.raw); err != nil {
-		return list{}, err
+	raw := make([]byte, r.memory.Layout.EntriesHooks+n*(r.memory.Layout.EntrySize+8))
+	if err := r.memory.Bytes(address, raw); err != nil {
+		return nil, err
 	}
-	if again := int(binary.NativeEndian.Uint16(l.raw)); again != n {
-		return list{}, fmt.Errorf("%w: %d functions, then %d", ErrOdd, n, again)
+	if again := int(binary.NativeEndian.Uint16(raw)); again != n {
+		return nil, fmt.Errorf("%w: %d functions, then %d", ErrOdd, n, again)
 	}
-	return l, nil
+	r.lists[address] = raw
+	return raw, nil
 }
 
-// functions lists the functions of one hook. head is where the pointer to its list is; inNAT is true for the list inside
-// the nat function.
-func (r *Reader) functions(head uint64, f node.NFTFamily, hook uint32, inNAT bool) ([]node.HookFunction, error) {
-	l, err := r.list(head)
+// functions lists the functions of one hook, from its struct nf_hook_entries on; inNAT is true for the list inside the nat
+// function.
+func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT bool) ([]node.HookFunction, error) {
+	if address == 0 {
+		return nil, nil
+	}
+	raw, err := r.list(address)
 	if err != nil {
 		return nil, err
 	}
-	r.lists[head] = l
-	if l.address == 0 {
-		return nil, nil
-	}
-	count := int(binary.NativeEndian.Uint16(l.raw))
-	entries := l.raw[r.memory.Layout.EntriesHooks:]
+	count := int(binary.NativeEndian.Uint16(raw))
+	entries := raw[r.memory.Layout.EntriesHooks:]
 	registered := entries[count*r.memory.Layout.EntrySize:]
 	var out []node.HookFunction
 	for i := range count {
@@ -259,9 +257,19 @@ func (r *Reader) describe(o operation, f node.NFTFamily, inNAT bool) (fn node.Ho
 			return fn, fmt.Errorf("%w: a nat function without chains", ErrOdd)
 		}
 		fn.Kind = node.HookNAT
-		fn.Inside, err = r.functions(o.private+uint64(r.memory.Layout.NATEntries), f, o.hook, true)
+		fn.Inside, err = r.inside(o.private+uint64(r.memory.Layout.NATEntries), f, o.hook)
 	}
 	return fn, err
+}
+
+// inside lists the nat chains behind a pointer to their list.
+func (r *Reader) inside(head uint64, f node.NFTFamily, hook uint32) ([]node.HookFunction, error) {
+	pointer := make([]byte, 8)
+	if err := r.memory.Bytes(head, pointer); err != nil {
+		return nil, err
+	}
+	r.pointers[head] = pointer
+	return r.functions(binary.NativeEndian.Uint64(pointer), f, hook, true)
 }
 
 // tableFunctions are the functions by which legacy tables run; their private pointer is the struct xt_table.
