@@ -9,6 +9,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 )
 
 // listing returns what the kernel has registered at the hooks of a family, in its order; known is false where it cannot be
@@ -31,6 +32,17 @@ func (w *walk) listing(f node.NFTFamily) (hooks [][]node.HookFunction, known boo
 	}
 	w.listed[f] = hooks
 	return hooks, true, nil
+}
+
+// hookSource is how the walk knows what is registered in its namespace.
+func (w *walk) hookSource() trace.HookSource {
+	switch {
+	case w.unlisted:
+		return trace.HooksDerived
+	case len(w.listed) > 0:
+		return trace.HooksListed
+	}
+	return ""
 }
 
 func familyOf(f skb.Family) node.NFTFamily {

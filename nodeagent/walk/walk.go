@@ -134,6 +134,9 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		return nil, err
 	}
 	j.finish()
+	for _, w := range j.places {
+		j.trace.Reads.Hooks = j.trace.Reads.Hooks.Join(w.hookSource())
+	}
 	return j.trace, nil
 }
 

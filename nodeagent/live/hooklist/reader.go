@@ -184,8 +184,8 @@ func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT 
 		if o.hook != hook || o.family != f && !(o.family == node.NFTInet && f != node.NFTBridge) {
 			return nil, fmt.Errorf("%w: function %d was registered for hook %d of family %s", ErrOdd, i, o.hook, o.family)
 		}
-		if i > 0 && o.priority < out[i-1].Priority {
-			return nil, fmt.Errorf("%w: priority %d behind %d", ErrOdd, o.priority, out[i-1].Priority)
+		if n := len(out); n > 0 && o.priority < out[n-1].Priority {
+			return nil, fmt.Errorf("%w: priority %d behind %d", ErrOdd, o.priority, out[n-1].Priority)
 		}
 		fn, err := r.describe(o, f, inNAT)
 		if err != nil {
