@@ -247,7 +247,7 @@ func (w *walk) passBridge(b *branch, bridge node.Link, h skb.Hook, in, out strin
 		switch {
 		case isBefore && part == beforeIP:
 			pass(b, append(slices.Clone(groups), open...))
-		case !isBefore && part == behindIP:
+		case !isBefore && part == behindIP && runsBehind(h, brNetfilter):
 			pass(b, append(slices.Clone(open), groups...))
 		default:
 			pass(b, groups)

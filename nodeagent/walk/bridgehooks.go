@@ -40,6 +40,10 @@ func side(h skb.Hook, priority int32) int {
 	return 0
 }
 
+// runsBehind tells whether what is registered behind br_netfilter runs when the IP hooks are done. br_nf_hook_thresh leaves
+// out all functions of br_netfilter's priority and below, but at prerouting those that have not run yet (Linux 5.18).
+func runsBehind(h skb.Hook, priority int32) bool { return h != skb.Forward || priority > brNetfilter }
+
 // bridgeFunctions returns a part of what is registered at a hook of the bridge family, and, when a part is asked for, what
 // may belong to either.
 func (w *walk) bridgeFunctions(h skb.Hook, part bridgePart) (groups, open []group, err error) {
@@ -107,7 +111,7 @@ func (w *walk) listedBridge(h skb.Hook, part bridgePart) (groups []group, known 
 		}
 	}
 	for i, fn := range hooks[h] {
-		if i == at || part == beforeIP && i > at || part == behindIP && i < at {
+		if i == at || part == beforeIP && i > at || part == behindIP && (i < at || !runsBehind(h, fn.Priority)) {
 			continue
 		}
 		f, known, err := w.bridgeFunction(h, fn)

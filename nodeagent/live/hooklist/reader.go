@@ -41,6 +41,9 @@ const (
 	numHooks     = 5
 )
 
+// entrySize is the size of struct nf_hook_entry, a function and its private pointer, of 64 bits each.
+const entrySize = 16
+
 // Values of enum nf_hook_ops_type (include/linux/netfilter.h).
 const (
 	opUndefined = 0
@@ -60,6 +63,9 @@ type Reader struct {
 
 // New returns a reader for the calling thread's namespace.
 func New(memory *kmem.Reader) (*Reader, error) {
+	if memory.Layout.EntrySize != entrySize {
+		return nil, fmt.Errorf("%w: an entry of %d bytes", ErrOdd, memory.Layout.EntrySize)
+	}
 	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
 	task, err := memory.Task()
 	if err != nil {
@@ -147,7 +153,7 @@ func (r *Reader) list(address uint64) ([]byte, error) {
 	if n > maxFunctions {
 		return nil, fmt.Errorf("%w: %d functions", ErrOdd, n)
 	}
-	raw := make([]byte, r.memory.Layout.EntriesHooks+n*(r.memory.Layout.EntrySize+8))
+	raw := make([]byte, r.memory.Layout.EntriesHooks+n*(entrySize+8))
 	if err := r.memory.Bytes(address, raw); err != nil {
 		return nil, err
 	}
@@ -170,10 +176,10 @@ func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT 
 	}
 	count := int(binary.NativeEndian.Uint16(raw))
 	entries := raw[r.memory.Layout.EntriesHooks:]
-	registered := entries[count*r.memory.Layout.EntrySize:]
+	registered := entries[count*entrySize:]
 	var out []node.HookFunction
 	for i := range count {
-		entry := entries[i*r.memory.Layout.EntrySize:]
+		entry := entries[i*entrySize:]
 		o, err := r.operation(binary.NativeEndian.Uint64(registered[8*i:]))
 		if err != nil {
 			return nil, err

@@ -67,7 +67,7 @@ func (r *Reader) open() error {
 		return fmt.Errorf("loading a BPF program: %w", err)
 	}
 	r.program = program
-	if err := r.run(doDescribe, 0, 0); err != nil {
+	if err := r.run(doDescribe, 0, 4*len(questions)); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	for i, q := range questions {
@@ -79,7 +79,7 @@ func (r *Reader) open() error {
 // Close unloads the program.
 func (r *Reader) Close() error { return unix.Close(r.program) }
 
-// run runs the program in the calling thread.
+// run runs the program in the calling thread. length is the room for the answer.
 func (r *Reader) run(do, address uint64, length int) error {
 	binary.NativeEndian.PutUint64(r.ctx[ctxDo:], do)
 	binary.NativeEndian.PutUint64(r.ctx[ctxAddress:], address)
@@ -92,7 +92,7 @@ func (r *Reader) run(do, address uint64, length int) error {
 	if _, err := a.do(unix.BPF_PROG_RUN); err != nil {
 		return fmt.Errorf("running a BPF program: %w", err)
 	}
-	r.count.Add(ctxSize)
+	r.count.Add(length)
 	return nil
 }
 
@@ -101,7 +101,7 @@ func (r *Reader) result() int64 { return int64(binary.NativeEndian.Uint64(r.ctx[
 
 // Task returns the address of the calling thread's struct task_struct.
 func (r *Reader) Task() (uint64, error) {
-	err := r.run(doDescribe, 0, 0)
+	err := r.run(doDescribe, 0, 8)
 	return binary.NativeEndian.Uint64(r.ctx[ctxTask:]), err
 }
 
@@ -154,7 +154,7 @@ func (r *Reader) Text(address uint64) (string, error) {
 // Symbol names the function at an address as the kernel prints it: "nf_confirm", "ip_vs_out_hook [ip_vs]" for one of a
 // module, and the address in hexadecimal when it has no name.
 func (r *Reader) Symbol(address uint64) (string, error) {
-	if err := r.run(doSymbol, address, 0); err != nil {
+	if err := r.run(doSymbol, address, chunk); err != nil {
 		return "", err
 	}
 	n := r.result()
