@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check tested bench oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check tested bench bench-trace oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,9 @@ oracle: ## Compare the engine with the kernel: N packets (default 100000)
 
 bench: deps ## Measure speed and memory against dumps and bare reads (half an hour); writes docs/speed.md
 	cd test/bench && $(GO) run . -o ../../docs/speed.md $(BENCH)
+
+bench-trace: deps ## Measure a whole trace beside `kubectl run --rm -i` of the same image, in turns, in the lab
+	cd test/e2e && $(GO) test -run '^$$' -bench KubectlRun -benchtime 15x -timeout 20m .
 
 clean: ## Remove build/
 	rm -rf $(OUT)
