@@ -196,7 +196,7 @@ func TestFunctionsAtAHook(t *testing.T) {
 		"IPVS before Linux 5.14": {skb.Output, hookFunction("ip_vs_local_request4 [ip_vs]", -98), "IPVS virtual server 10.0.0.2:2"},
 		"one not known":          {skb.Forward, hookFunction("drop_things [own]", 3), "hook function drop_things [own] of priority 3"},
 		"one without a name":     {skb.Forward, hookFunction("0xffffffffc0001000", 3), "hook function 0xffffffffc0001000 of priority 3"},
-		"a compiler's variant":   {skb.Input, hookFunction("nf_confirm.llvm.123", 5), ""},
+		"a compiler's variant":   {skb.Input, hookFunction("ip_vs_in_hook.isra.0 [ip_vs]", 99), "IPVS virtual server 10.0.0.2:2"},
 		"a BPF program":          {skb.Forward, node.HookFunction{Kind: node.HookBPF, Priority: -7}, "netfilter BPF program of priority -7"},
 		"one inside nat": {skb.Prerouting, node.HookFunction{Kind: node.HookNAT, Priority: -100, Inside: []node.HookFunction{hookFunction("x", -100)}},
 			""}, // connection tracking is not there
