@@ -83,6 +83,11 @@ func TestLayoutIsThatOfTheKernelsOwnTypes(t *testing.T) {
 		{l.TableName, []string{"nft_table", "name"}},
 		{l.NATEntries, []string{"nf_nat_lookup_hook_priv", "entries"}},
 		{l.XTName, []string{"xt_table", "name"}},
+		{l.NetDevices, []string{"net", "dev_index_head"}},
+		{l.DeviceNext, []string{"net_device", "index_hlist", "next"}},
+		{l.DeviceIndex, []string{"net_device", "ifindex"}},
+		{l.DeviceIngress, []string{"net_device", "nf_hooks_ingress"}},
+		{l.DeviceEgress, []string{"net_device", "nf_hooks_egress"}},
 	} {
 		if want, _ := bits(t, spec, c.of[0], c.of[1:]...); c.got*8 != want {
 			t.Errorf("%s is at bit %d, not %d", strings.Join(c.of, "."), want, c.got*8)
