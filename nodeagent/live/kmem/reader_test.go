@@ -102,6 +102,38 @@ func TestLayoutIsThatOfTheKernelsOwnTypes(t *testing.T) {
 	}
 }
 
+func TestWhatTheKernelDoesNotHaveIsAbsent(t *testing.T) {
+	want := open(t).Layout
+	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
+	b, questions := describe(&r.Layout)
+	b.structure("no_such_structure", member{"a", typeInt}, member{"b", typePointer})
+	b.structure("nsproxy___own", member{"no_such_member", typePointer}) // the kernel leaves out what is behind ___
+	var structure, member int
+	questions = append(questions, question{&structure, reloByteOffset, "no_such_structure", []int{1}, true},
+		question{&member, reloByteOffset, "nsproxy___own", []int{0}, true})
+	if err := r.load(b, questions); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if structure != Absent || member != Absent {
+		t.Errorf("a structure is at %d and a member at %d, want both absent", structure, member)
+	}
+	if r.Layout != want {
+		t.Errorf("with guards: %+v, without: %+v", r.Layout, want)
+	}
+}
+
+func TestWhatIsNeededAndNotThereIsNotSupported(t *testing.T) {
+	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
+	b, questions := describe(&r.Layout)
+	b.structure("no_such_structure", member{"a", typeInt})
+	var at int
+	questions = append(questions, question{&at, reloByteOffset, "no_such_structure", []int{0}, false})
+	if err := r.load(b, questions); err == nil {
+		t.Error("it was loaded")
+	}
+}
+
 func TestTheKernelSaysItsName(t *testing.T) {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
