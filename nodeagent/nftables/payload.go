@@ -71,7 +71,7 @@ func (x *Payload) eval(st *state) (bool, error) {
 		v, k, ok = st.p.Network(int(x.Offset), int(x.Len))
 		from.inPacket, from.base, from.offset = true, uint16(x.Base), uint16(x.Offset)
 	case baseTransport:
-		if notFirst, decided := fragment(st.p); decided && notFirst {
+		if notFirst, decided := st.p.LaterFragment(); decided && notFirst {
 			return false, nil
 		} else if !decided && st.depends("the packet is a later fragment") {
 			return false, nil
@@ -96,18 +96,6 @@ func (x *Payload) eval(st *state) (bool, error) {
 	return true, nil
 }
 
-// fragment tells whether a packet is a fragment other than the first; decided is false when its bytes do not say.
-func fragment(p *skb.Packet) (notFirst, decided bool) {
-	if p.Family != skb.IPv4 {
-		return false, true
-	}
-	v, k, _ := p.Network(6, 2)
-	if (v[0]&k[0]&0x1f)|(v[1]&k[1]) != 0 {
-		return true, true
-	}
-	return false, k[0]&0x1f == 0x1f && k[1] == 0xff
-}
-
 // write stores a register's bytes in the packet.
 func (x *Payload) write(st *state) (bool, error) {
 	v := st.regs.load(x.Register, int(x.Len))
@@ -115,7 +103,7 @@ func (x *Payload) write(st *state) (bool, error) {
 	switch x.Base {
 	case baseNetwork:
 	case baseTransport:
-		if notFirst, decided := fragment(st.p); decided && notFirst {
+		if notFirst, decided := st.p.LaterFragment(); decided && notFirst {
 			return false, nil
 		}
 		off += st.p.TransportOffset()

@@ -53,6 +53,12 @@ var (
 )
 
 func (x *Reject) eval(st *state) (bool, error) {
+	if later, _ := st.p.LaterFragment(); later {
+		// icmp_send and nf_reject_ip6_csum_ok answer first fragments only.
+		st.res.Code = rule.Drop
+		st.act("drop (a further fragment gets no answer)")
+		return false, nil
+	}
 	if x.Type == rejectReset && st.p.Proto() != skb.TCP {
 		// nf_send_reset answers TCP only; the packet is dropped all the same.
 		st.res.Code = rule.Drop

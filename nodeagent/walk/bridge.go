@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -100,6 +101,13 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 		})
 	}
 	across := func(b *branch) { w.acrossBridge(b, bridge, port, calls) }
+	if to := w.start.FrameTo; to != nil && b.sent == 0 && b.crossings == 0 {
+		b.sent = toDestination
+		if bytes.Equal(to, bridge.HardwareAddr) {
+			b.sent = toGateway
+		}
+		onLink = true // the frame's address decides, not the packet's
+	}
 	translated := p.Ct != nil && p.Ct.Status&skb.StatusDstNAT != 0 && calls
 	switch {
 	case !onLink:

@@ -14,12 +14,6 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 )
 
-// TCP states of conntrack (enum tcp_conntrack).
-const (
-	tcpTimeWait = 7
-	tcpClose    = 8
-)
-
 // track is the lookup of connection tracking (nf_conntrack_in): the packet gets its entry, or a new one.
 func (w *walk) track(b *branch, next func(*branch)) {
 	p := b.p
@@ -50,7 +44,21 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		c, reply, err := w.lookup(t, z)
 		switch {
 		case err == nil:
-			if reply || p.Proto() != skb.TCP || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
+			step := tcpGoesOn
+			if p.Proto() == skb.TCP {
+				step = stepTCP(c, p, reply)
+			}
+			switch step {
+			case tcpInvalid:
+				w.invalid(b, fmt.Sprintf("the segment does not fit the state of its flow, %s", c.Orig))
+				next(b)
+				return
+			case tcpMayReopen:
+				ways := w.fork(b, "the last segment of the closed connection was a reset by the side that opens it anew")
+				w.known(ways[1], c, reply)
+				next(ways[1])
+				b, p = ways[0], ways[0].p
+			case tcpGoesOn:
 				w.known(b, c, reply)
 				next(b)
 				return
@@ -60,10 +68,16 @@ func (w *walk) track(b *branch, next func(*branch)) {
 			return
 		}
 	}
-	if flags, k := p.TCPFlags(); k&0x12 == 0x12 && flags&0x12 == 0x12 {
-		// A SYN-ACK opens no flow (net/netfilter/nf_conntrack_proto_tcp.c): rules see it as invalid.
-		p.State = skb.CtInvalid
-		w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "conntrack: invalid", Says: "an answer to a flow that connection tracking does not have here"})
+	opens := true
+	if p.Proto() == skb.TCP {
+		if opens, err = w.opensTCP(p); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+	if !opens || neverOpens(p) {
+		// net/netfilter/nf_conntrack_proto_tcp.c, nf_conntrack_proto_icmp.c
+		w.invalid(b, "it opens no flow, and connection tracking has none here that it belongs to")
 		next(b)
 		return
 	}
@@ -77,6 +91,21 @@ func (w *walk) track(b *branch, next func(*branch)) {
 	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: z.orig, ReplyZone: z.reply, Helper: helper}
 	p.State = skb.CtNew
 	next(b)
+}
+
+// invalid makes the packet one that connection tracking could not place.
+func (w *walk) invalid(b *branch, says string) {
+	b.p.State = skb.CtInvalid
+	w.hop(b, trace.Hop{Hook: b.p.Hook.String(), Action: "conntrack: invalid", Says: says})
+}
+
+// neverOpens tells of packets other than TCP's that open no flow: answers to an echo, later fragments, and IPv6 packets
+// without a transport protocol.
+func neverOpens(p *skb.Packet) bool {
+	typ, _, known := p.ICMPType()
+	later, _ := p.LaterFragment()
+	return later || known && (p.Proto() == skb.ICMP && typ == 0 || p.Proto() == skb.ICMPv6 && typ == 129) ||
+		p.Family == skb.IPv6 && p.Proto() == skb.HeaderNone
 }
 
 // opensSCTP tells whether the packet's first chunk is known to be INIT.
@@ -137,7 +166,9 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 	default:
 		p.State = skb.CtNew
 	}
-	describe(p, seen, reply)
+	if reply || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
+		describe(p, seen, reply)
+	}
 	says := fmt.Sprintf("of a known flow, %s", c.Orig)
 	if c.Reply != reverse(c.Orig) {
 		says += fmt.Sprintf(", translated: replies go %s -> %s", c.Reply.Src, c.Reply.Dst)
@@ -150,7 +181,7 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 
 // describe makes the packet's transport header that of a later packet of its flow, where one is due.
 func describe(p *skb.Packet, seen, reply bool) {
-	if !reply && !seen {
+	if !reply && !seen || p.Whole() {
 		return
 	}
 	switch p.Proto() {
@@ -176,7 +207,8 @@ func (w *walk) describeKnown(p *skb.Packet) error {
 	if errors.Is(err, node.ErrNotFound) {
 		return nil
 	}
-	if err == nil {
+	if err == nil && (reply || c.TCPState != tcpTimeWait && c.TCPState != tcpClose) {
+		// A closed connection is opened anew, by a SYN.
 		describe(p, c.Status&skb.StatusSeenReply != 0, reply)
 	}
 	return err
@@ -192,9 +224,11 @@ func tupleOf(p *skb.Packet) (t skb.Tuple, known bool) {
 		known = s && d
 	}
 	if typ, code, ok := p.ICMPType(); ok {
-		// The echo id is not described: such a packet is taken for the first of its flow.
+		// Where the echo id is not described, the packet is taken for the first of its flow.
 		t.Dst = netip.AddrPortFrom(t.Dst.Addr(), uint16(typ)<<8|uint16(code))
-		known = false
+		var id uint16
+		id, known = p.ICMPID()
+		t.Src = netip.AddrPortFrom(t.Src.Addr(), id)
 	}
 	return t, known
 }

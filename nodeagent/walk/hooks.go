@@ -235,6 +235,9 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 		at(p).add("legacy "+t.Name, tableFunction(t, p))
 	}
 	if k.hook == skb.Prerouting || k.hook == skb.Output {
+		if w.start.Bytes != nil { // else the packet is no fragment
+			at(prioDefrag).add("defragmentation", function{prioDefrag, "defragmentation", (*walk).defragment})
+		}
 		// Conntrack's place among nftables chains of the same priority is as little known as a legacy table's.
 		at(prioConntrack).add("conntrack", function{prioConntrack, "connection tracking", (*walk).track})
 	}
