@@ -72,7 +72,7 @@ func (x *Payload) eval(st *state) (bool, error) {
 		from.inPacket, from.base, from.offset = true, uint16(x.Base), uint16(x.Offset)
 	case baseTransport:
 		if notFirst, decided := st.p.LaterFragment(); decided && notFirst {
-			return false, nil
+			return x.ofLaterFragment(st, from), nil
 		} else if !decided && st.depends("the packet is a later fragment") {
 			return false, nil
 		}
@@ -94,6 +94,24 @@ func (x *Payload) eval(st *state) (bool, error) {
 	}
 	st.regs.store(x.Register, value{v, k}, from)
 	return true, nil
+}
+
+// ofLaterFragment is a load from the transport header of a fragment that has none. nft_payload_eval breaks the rule (since Linux
+// 5.16), but short aligned loads are done by nft_payload_fast_eval (net/netfilter/nf_tables_core.c), which does not look for
+// fragments (seen on 6.18): in IPv4 it takes what stands there, in IPv6 it counts from the IP header.
+func (x *Payload) ofLaterFragment(st *state, from source) bool {
+	if x.Len > 4 || x.Len == 3 || x.Offset%x.Len != 0 {
+		return false
+	}
+	load := st.p.Transport
+	if st.p.Family == skb.IPv6 {
+		load = st.p.Network
+	}
+	v, k, ok := load(int(x.Offset), int(x.Len))
+	if ok {
+		st.regs.store(x.Register, value{v, k}, from)
+	}
+	return ok
 }
 
 // write stores a register's bytes in the packet.

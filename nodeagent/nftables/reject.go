@@ -53,10 +53,10 @@ var (
 )
 
 func (x *Reject) eval(st *state) (bool, error) {
-	if later, _ := st.p.LaterFragment(); later {
-		// icmp_send and nf_reject_ip6_csum_ok answer first fragments only.
+	if st.p.Fragment() && (x.Type == rejectReset || skb.ChecksumOfAll(st.p.Proto()) || laterFragment(st.p)) {
+		// nf_send_unreach, nf_send_reset: the checksum of a piece is never right.
 		st.res.Code = rule.Drop
-		st.act("drop (a further fragment gets no answer)")
+		st.act("drop (a fragment gets no answer)")
 		return false, nil
 	}
 	if x.Type == rejectReset && st.p.Proto() != skb.TCP {
@@ -68,6 +68,11 @@ func (x *Reject) eval(st *state) (bool, error) {
 	st.res.Code, st.res.With = rule.Reject, x.with(st.p.Family)
 	st.act("reject with %s", st.res.With)
 	return false, nil
+}
+
+func laterFragment(p *skb.Packet) bool {
+	later, _ := p.LaterFragment()
+	return later
 }
 
 // with names the answer as iptables does.

@@ -110,8 +110,9 @@ type Packet struct {
 	known []byte // one bit for each bit of data
 	l4    int    // offset of the transport header in data
 	proto uint8
-	whole bool // data is all of the packet, and was given, not described
-	later bool // a fragment other than the first: there is no transport header
+	whole bool    // data is all of the packet, and was given, not described
+	later bool    // a fragment other than the first: there is no transport header
+	piece *Packet // the fragment that this packet was put together from, nil when it was not; never changed in place
 }
 
 // Owner is the owner of the sending socket.
@@ -124,6 +125,8 @@ const (
 	PacketMulticast = 2
 	PacketOtherHost = 3
 	PacketLoopback  = 5
+	// PacketUnknown is no type of the kernel's: to whom a frame was sent is not known.
+	PacketUnknown = 0xff
 )
 
 // New describes the first packet of a new flow: a TCP segment with only SYN set, a UDP datagram, an SCTP INIT, an ICMP

@@ -109,28 +109,43 @@ func (p *Packet) LaterFragment() (later, known bool) {
 	return false, k[0]&0x1f == 0x1f && k[1] == 0xff
 }
 
-// Fragment reports whether the packet is known to be a fragment, first or later.
+// Fragment reports whether the packet is known to be a fragment, first or later, of one in several pieces.
 func (p *Packet) Fragment() bool {
 	if p.Family == IPv4 {
 		v, k, _ := p.load(6, 2)
 		return v[0]&k[0]&0x3f|v[1]&k[1] != 0
 	}
-	if !p.whole {
-		return false
+	off, ok := p.fragmentHeader()
+	return ok && binary.BigEndian.Uint16(p.data[off+2:])&^6 != 0
+}
+
+// Defragments reports whether defragmentation takes the packet: a fragment, and in IPv6 any packet with a fragment header.
+func (p *Packet) Defragments() bool {
+	_, ok := p.fragmentHeader()
+	return ok || p.Fragment()
+}
+
+// fragmentHeader finds the fragment header of an IPv6 packet.
+func (p *Packet) fragmentHeader() (off int, ok bool) {
+	if p.Family != IPv6 || !p.whole {
+		return 0, false
 	}
 	chain, _ := p.Headers()
 	for _, h := range chain {
-		if h.Type == HeaderFragment && h.Offset+4 <= len(p.data) {
-			return binary.BigEndian.Uint16(p.data[h.Offset+2:])&^6 != 0
+		if h.Type == HeaderFragment {
+			return h.Offset, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 // Defragment makes a fragment the whole packet that it is a part of (nf_ct_ipv4_gather_frags, nf_ct_frag6_gather): what the
 // other fragments hold is unknown, for a later fragment the transport header too.
 func (p *Packet) Defragment() {
 	later := p.later
+	if p.Fragment() {
+		p.piece = p.Clone()
+	}
 	if p.Family == IPv4 {
 		p.setMasked(6, []byte{0, 0}, []byte{0x3f, 0xff})
 		p.Forget(2, 2)
@@ -145,13 +160,18 @@ func (p *Packet) Defragment() {
 				next = chain[i-1].Offset
 			}
 			p.data[next], p.known[next] = p.data[h.Offset], 0xff
+			alone := binary.BigEndian.Uint16(p.data[h.Offset+2:])&^6 == 0
 			p.data = append(p.data[:h.Offset:h.Offset], p.data[h.Offset+8:]...)
 			p.known = append(p.known[:h.Offset:h.Offset], p.known[h.Offset+8:]...)
 			p.l4 = h.Offset
+			if alone {
+				binary.BigEndian.PutUint16(p.data[4:], uint16(len(p.data)-40))
+				_ = p.locate() // its headers have been read before
+				return
+			}
 			break
 		}
 		p.Forget(4, 2)
-		p.whole = p.whole && !later
 		if !later {
 			_ = p.locate() // the headers behind the fragment header stand where they can be read
 		}
@@ -163,6 +183,36 @@ func (p *Packet) Defragment() {
 	p.data, p.known = p.data[:p.l4:p.l4], p.known[:p.l4:p.l4]
 	n := transportLength(p.proto)
 	p.data, p.known = append(p.data, make([]byte, n)...), append(p.known, make([]byte, n)...)
+}
+
+// Refragment makes a packet that was put together the fragment again that it came from, with the addresses, ports and other
+// fields of the IP header that it has now: the kernel sends it out in the pieces that it got (ip_fragment, ip6_fragment).
+func (p *Packet) Refragment() {
+	if p.piece == nil {
+		return
+	}
+	src, dst, was := p.Source(), p.Destination(), *p
+	q := p.piece.Clone()
+	p.data, p.known, p.l4, p.proto, p.whole, p.later, p.piece = q.data, q.known, q.l4, q.proto, q.whole, q.later, nil
+	p.SetSource(src)
+	p.SetDestination(dst)
+	keep := []int{1, 8}
+	if p.Family == IPv6 {
+		keep = []int{0, 1, 7}
+	}
+	for _, i := range keep {
+		p.data[i], p.known[i] = was.data[i], was.known[i]
+	}
+}
+
+// ChecksumOfAll reports whether a protocol has a checksum over all of its packet, which the kernel verifies before it answers
+// a rejected one (nf_reject_verify_csum in net/netfilter/nf_reject_ipv4.c and its IPv6 twin).
+func ChecksumOfAll(proto uint8) bool {
+	switch proto {
+	case TCP, UDP, ICMP, ICMPv6, DCCP:
+		return true
+	}
+	return false
 }
 
 // IPv6 next header values of extension headers.
@@ -220,6 +270,23 @@ func (p *Packet) Headers() (chain []Header, whole bool) {
 		h = Header{b[0], h.Offset + size}
 	}
 	return chain, false
+}
+
+// StopAtAuth makes an authentication header between the IPv6 header and the transport header the transport header, as
+// nftables sees it (nft_set_pktinfo_ipv6 asks ipv6_find_hdr with IP6_FH_F_AUTH; iptables does not). restore undoes it.
+func (p *Packet) StopAtAuth() (restore func()) {
+	if !p.whole || p.Family != IPv6 || p.later {
+		return func() {}
+	}
+	chain, _ := p.Headers()
+	for _, h := range chain {
+		if h.Type == HeaderAuth {
+			proto, l4 := p.proto, p.l4
+			p.proto, p.l4 = h.Type, h.Offset
+			return func() { p.proto, p.l4 = proto, l4 }
+		}
+	}
+	return func() {}
 }
 
 // ICMPID returns the identifier of an ICMP echo; known is false for other packets and when it is not described.

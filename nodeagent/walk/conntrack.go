@@ -69,7 +69,13 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		}
 	}
 	opens := true
-	if p.Proto() == skb.TCP {
+	if _, known := p.TCPFlags(); p.Proto() == skb.TCP && known&(flagSYN|flagRST|flagACK) == 0 {
+		// The header is in another fragment.
+		ways := w.fork(b, "the segment opens a connection")
+		w.invalid(ways[1], "it opens no flow, and connection tracking has none here that it belongs to")
+		next(ways[1])
+		b, p = ways[0], ways[0].p
+	} else if p.Proto() == skb.TCP {
 		if opens, err = w.opensTCP(p); err != nil {
 			w.fail(err)
 			return
@@ -229,6 +235,8 @@ func tupleOf(p *skb.Packet) (t skb.Tuple, known bool) {
 		var id uint16
 		id, known = p.ICMPID()
 		t.Src = netip.AddrPortFrom(t.Src.Addr(), id)
+	} else if p.Proto() == skb.ICMP || p.Proto() == skb.ICMPv6 {
+		known = false
 	}
 	return t, known
 }
@@ -450,21 +458,29 @@ func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
 // (nf_ct_resolve_clash), and what becomes of other protocols is not modelled.
 func (w *walk) clash(b *branch, next func(*branch)) {
 	p := b.p
-	if p.Ct == nil || !p.Ct.New || !p.HasPorts() || p.Ct.Reply.Dst.Port() == 0 {
+	if p.Ct == nil || !p.Ct.New || !p.HasPorts() {
 		next(b)
 		return
 	}
-	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
-	if errors.Is(err, node.ErrNotFound) {
-		next(b)
-		return
+	chosen := p.Ct.Reply.Dst.Port() == 0 // the kernel looks for a free one anyway
+	if !chosen {
+		_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
+		if errors.Is(err, node.ErrNotFound) {
+			next(b)
+			return
+		}
+		if err != nil {
+			w.fail(err)
+			return
+		}
 	}
+	exhausted, err := w.exhausted(p.Ct)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	if ports := p.Ct.SourcePorts; ports[0] != 0 && ports[0] == ports[1] {
-		reason := fmt.Sprintf("another flow already uses %s, and the rule allows no other port", p.Ct.Reply.Dst)
+	if exhausted {
+		reason := fmt.Sprintf("other flows already use %s, and every port that the rule allows", p.Ct.Reply.Dst)
 		if p.Proto() != skb.TCP {
 			w.unmodelled(b, "two flows with one tuple", next)
 			return
@@ -473,10 +489,36 @@ func (w *walk) clash(b *branch, next func(*branch)) {
 		w.end(b, end{verdict: trace.Dropped, reason: reason})
 		return
 	}
+	if chosen {
+		next(b)
+		return
+	}
 	free := netip.AddrPortFrom(p.Ct.Reply.Dst.Addr(), 0)
 	p.Ct.Reply.Dst = free
 	p.Ct.Status |= skb.StatusSrcNAT
 	p.SetSource(free)
 	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "source port chosen by the kernel", Says: "another flow already uses this address and port"})
 	next(b)
+}
+
+// maxPortsTried bounds the range of ports that is looked through: in a wider one a free port is taken for granted.
+const maxPortsTried = 128
+
+// exhausted tells whether other flows have every tuple that a rule's range of source ports allows.
+func (w *walk) exhausted(c *skb.Conn) (bool, error) {
+	low, high := int(c.SourcePorts[0]), int(c.SourcePorts[1])
+	if low == 0 || high < low || high-low >= maxPortsTried {
+		return false, nil
+	}
+	for port := low; port <= high; port++ {
+		t := c.Reply
+		t.Dst = netip.AddrPortFrom(t.Dst.Addr(), uint16(port))
+		if _, _, err := w.ns.Lookup(w.ctx, t, c.ReplyZone); err != nil {
+			if errors.Is(err, node.ErrNotFound) {
+				err = nil
+			}
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -13,7 +13,7 @@ const prioDefrag = -400
 // defragment makes a fragment the whole packet where defragmentation is on (ipv4_conntrack_defrag, ipv6_defrag). The
 // kernel keeps the fragment until the others are there; the walk goes on as the packet that they make.
 func (w *walk) defragment(b *branch, next func(*branch)) {
-	if !b.p.Fragment() || b.p.State == skb.CtUntracked {
+	if !b.p.Defragments() || b.p.State == skb.CtUntracked || b.p.Ct != nil {
 		next(b)
 		return
 	}

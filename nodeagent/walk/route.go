@@ -291,6 +291,7 @@ func (w *walk) postrouting(b *branch) {
 			if p.Ct != nil {
 				p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
 			}
+			p.Refragment()
 			// The routing decision travels with the packet: it is not made again.
 			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
 			return
@@ -300,7 +301,10 @@ func (w *walk) postrouting(b *branch) {
 			w.fail(err)
 			return
 		}
-		leave := func(b *branch) { w.egress(b, w.leave) }
+		leave := func(b *branch) {
+			b.p.Refragment()
+			w.egress(b, w.leave)
+		}
 		if isBridge {
 			w.leaveByBridge(b, bridge, leave)
 			return

@@ -91,7 +91,7 @@ func stepTCP(c *skb.Conn, p *skb.Packet, reply bool) tcpStep {
 		return tcpInvalid
 	}
 	s, state := segmentOf(p), c.TCPState
-	if state == 0 {
+	if _, known := p.TCPFlags(); state == 0 || known&(flagSYN|flagRST|flagACK) == 0 {
 		return tcpGoesOn
 	}
 	closed := state == tcpTimeWait || state == tcpClose

@@ -138,6 +138,8 @@ func focusCase(seed, n uint64) *Case {
 // plainMatch is a match for a rule in which the target counts.
 func plainMatch(p *pool, t focusTarget) focusMatch {
 	switch {
+	case strings.Contains(t.text, "TCPMSS"), strings.Contains(t.text, "TCPOPTSTRIP"):
+		return focusMatch{text: "! -d " + hostPrefix(p.outside[1]), send: optionShots}
 	case strings.Contains(t.text, "DNPT"): // other addresses would get wrong checksums
 		return focusMatch{text: "-d 2001:db8:1::/64"}
 	case strings.Contains(t.text, "SNPT"):
@@ -165,17 +167,18 @@ func focusOn(d dice, p *pool, name string, m focusMatch, t focusTarget) *Case {
 	if proto != "" {
 		proto = "-p " + proto + " "
 	}
+	var hooks []string
 	for _, h := range strings.Fields(t.hooks) {
 		if m.hooks == "" || strings.Contains(" "+m.hooks+" ", " "+h+" ") {
-			rules = append(rules, "-A "+h+" "+proto+m.text+" "+t.text)
+			hooks = append(hooks, h)
 		}
 	}
-	if len(rules) == 0 {
-		t.table = "mangle"
-		for _, h := range strings.Fields(m.hooks) {
-			rules = append(rules, "-A "+h+" "+proto+m.text+" -j DROP")
-		}
+	if len(hooks) == 0 {
+		t = drop
+		hooks = strings.Fields(m.hooks)
 	}
+	// At one hook: elsewhere the same rule would decide again, and no construct in it alone.
+	rules = append(rules, "-A "+pick(d, hooks...)+" "+proto+m.text+" "+t.text)
 	for _, r := range t.after {
 		if t.table != "mangle" || !strings.Contains(t.hooks, "POSTROUTING") {
 			rules = append(rules, r)

@@ -27,7 +27,7 @@ func headerMatches(p *pool) []focusMatch {
 		focusMatch{text: "-m ah --ahspi 5", family: 6, send: with("ah")}, focusMatch{text: "-m ah ! --ahspi 5:7 --ahlen 12", family: 6, send: with("ah")},
 		focusMatch{text: "-m ah --ahspi 1:9", family: 6, send: with("dst", "ah")},
 		focusMatch{text: "-m hbh --hbh-len 8", family: 6, send: with("hbh")}, focusMatch{text: "-m hbh --hbh-opts 1:4", family: 6, send: with("hbh")},
-		focusMatch{text: "-m dst --dst-len 8", family: 6, send: with("dst")}, focusMatch{text: "-m dst --dst-opts 0,1:11", family: 6, send: with("dst2")},
+		focusMatch{text: "-m dst --dst-len 8", family: 6, send: with("dst")}, focusMatch{text: "-m dst --dst-opts 30:12", family: 6, send: with("dst2")},
 		focusMatch{text: "-m dst ! --dst-len 16", family: 6, send: with("hbh", "dst")},
 		focusMatch{text: "-m rt --rt-type 253", family: 6, send: with("rt")}, focusMatch{text: "-m rt ! --rt-type 0 --rt-segsleft 0:0", family: 6, send: with("rt")},
 		focusMatch{text: "-m rt --rt-len 8", family: 6, send: with("rt", "dst")},

@@ -47,9 +47,9 @@ func nftFocuses(d dice, p *pool) []nftFocus {
 		{expression: "exthdr", hooks: everywhere, text: "sctp chunk init exists drop"}, {expression: "exthdr", hooks: everywhere, text: "sctp chunk data missing meta l4proto sctp drop"},
 		{expression: "payload", hooks: everywhere, text: "ip frag-off & 0x1fff != 0 drop", v4only: true, send: cutShots}, {expression: "payload", hooks: everywhere, text: "ip frag-off & 0x2000 != 0 drop", v4only: true, send: cutShots},
 		{expression: "payload", hooks: everywhere, text: "th dport 53 drop", send: cutShots}, {expression: "payload", hooks: everywhere, text: "ip hdrlength > 5 drop", v4only: true, send: withOptions("nop")},
-		{expression: "fwd", hooks: "ingress", text: "udp dport 53 fwd to p2"}, {expression: "fwd", hooks: "ingress", text: fmt.Sprintf("%s daddr %s fwd to eth1", ip, p.pods[1])},
-		{expression: "dup", hooks: "ingress", text: "udp dport 53 dup to p3"},
-		{expression: "osf", hooks: "prerouting input forward", text: "osf name \"unknown\" drop"},
+		{expression: "fwd", hooks: "ingress", text: "udp dport 53 fwd to p2", send: withHeaders()}, {expression: "fwd", hooks: "ingress", text: fmt.Sprintf("%s daddr %s fwd to eth1", ip, p.pods[1]), send: withHeaders()},
+		{expression: "dup", hooks: "ingress", text: "udp dport 53 dup to p3", send: withHeaders()},
+		{expression: "osf", hooks: "prerouting input forward", text: "osf name \"unknown\" drop", v4only: true},
 		{expression: "fib", hooks: everywhere, text: "fib daddr type local drop"}, {expression: "fib", hooks: "prerouting", text: "fib saddr . iif oif missing drop"}, {expression: "fib", hooks: in, text: "fib saddr . iif oif eq 0 drop"},
 		{expression: "fib", hooks: in, text: "fib saddr oifname \"p1\" drop"}, {expression: "fib", hooks: in, text: "fib daddr . iif type local drop"},
 		{expression: "hash", hooks: everywhere, text: fmt.Sprintf("jhash %s saddr . %s daddr mod 2 seed 0x%x 1 drop", ip, ip, d.IntN(1<<30)+1)}, {expression: "hash", hooks: everywhere, text: "symhash mod 2 1 drop"},
@@ -147,10 +147,7 @@ func nftFocusOn(d dice, p *pool, name string, f nftFocus) *Case {
 	add("add rule FAM t first iifname \"p2\" ct mark set 0x1")
 	add("add chain FAM t translate { type nat hook prerouting priority -100; }")
 	add("add rule FAM t translate %s daddr %s th dport 53 dnat %s to %s", ip, p.nodes[0], map[bool]string{true: ip}[family == "inet"], p.pods[0])
-	for _, h := range strings.Fields(f.hooks) {
-		if h == "ingress" {
-			break // written below
-		}
+	if h := pick(d, strings.Fields(f.hooks)...); h != "ingress" { // which is written below
 		add("add chain FAM t focus_%s { type %s hook %s priority %s; }", h, kind, h, priority)
 		add("add rule FAM t focus_%s %s", h, f.text)
 	}

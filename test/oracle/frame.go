@@ -69,6 +69,9 @@ type shape struct {
 
 const magic = 0x53564354
 
+// resetMark is in the urgent pointer of a reset that was sent, to tell it from those that the node sends.
+const resetMark = 0x5356
+
 const (
 	tcpFIN = 0x01
 	tcpSYN = 0x02
@@ -110,6 +113,9 @@ func (s segment) bytes() []byte {
 		l4[12], l4[13] = byte(len(l4)/4)<<4, flags
 		l4 = append(l4, s.more(len(l4))...)
 		binary.BigEndian.PutUint16(l4[14:], 65535)
+		if flags&tcpRST != 0 {
+			binary.BigEndian.PutUint16(l4[18:], resetMark)
+		}
 		s.putSum(l4, 16)
 	case protoUDP:
 		l4 = append(make([]byte, 16), s.more(16)...)

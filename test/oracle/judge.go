@@ -92,7 +92,7 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 		if o.later && f.Kind == Silent {
 			return true // the answer is to the first fragment
 		}
-		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
+		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded") || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
 	case trace.Dropped:
 		// When a rule's change leaves a local packet without a route, its sender gets the error of the routing decision.
 		return f.Kind == Silent || f.Kind == Refused && o.sendErr != nil && !strings.Contains(f.With, "-")
@@ -114,10 +114,10 @@ func (o *Observation) outcomes() []trace.Outcome {
 	return o.Trace.Outcomes
 }
 
-// goesNoFurther tells whether the node's stack discards the packet behind INPUT: it takes neither segment routing nor
-// authentication headers.
+// goesNoFurther tells whether the node's stack may discard the packet behind INPUT: it takes neither segment routing nor
+// authentication headers, and loses its way in headers in front of a fragment header that conntrack has taken out.
 func (s Shot) goesNoFurther() bool {
-	return slices.Contains(s.headers, "srh") || slices.Contains(s.headers, "ah")
+	return slices.Contains(s.headers, "srh") || slices.Contains(s.headers, "ah") || slices.Index(s.headers, "frag") > 0
 }
 
 // bridgePorts are the ports of the bridge in cases that have one.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -461,7 +462,7 @@ func (b *bench) mayBeSilent(o *Observation) bool {
 		return true
 	}
 	for _, out := range o.Trace.Outcomes {
-		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && b.c.AnswersMayDie {
+		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && (b.c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded")) || b.c.Shots[o.Shot].goesNoFurther() {
 			return true
 		}
 	}

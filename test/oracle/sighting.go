@@ -104,7 +104,7 @@ func transportSighting(proto uint8, src, dst netip.Addr, b []byte) (s sighting, 
 		}
 		seq, ack, flags := binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), b[13]
 		s.id = seq >> 8
-		if flags&tcpRST != 0 {
+		if flags&tcpRST != 0 && binary.BigEndian.Uint16(b[18:]) != resetMark {
 			s.refusal = "tcp-reset"
 			if flags&tcpACK != 0 {
 				s.id = (ack - 1) >> 8

@@ -73,10 +73,10 @@ var extensions = map[string]struct {
 	number uint8
 	bytes  []byte
 }{
-	"hbh":  {0, []byte{0, 0, 1, 4, 0, 0, 0, 0}},                       // PadN
-	"dst":  {60, []byte{0, 0, 1, 4, 0, 0, 0, 0}},                      // PadN
-	"dst2": {60, append([]byte{0, 1, 0, 1, 11}, make([]byte, 11)...)}, // Pad1, PadN
-	"rt":   {43, []byte{0, 0, 253, 0, 0, 0, 0, 0}},                    // of an experimental type, at its end
+	"hbh":  {0, []byte{0, 0, 1, 4, 0, 0, 0, 0}},                     // PadN
+	"dst":  {60, []byte{0, 0, 1, 4, 0, 0, 0, 0}},                    // PadN
+	"dst2": {60, append([]byte{0, 1, 30, 12}, make([]byte, 12)...)}, // an option that is skipped by who does not know it
+	"rt":   {43, []byte{0, 0, 253, 0, 0, 0, 0, 0}},                  // of an experimental type, at its end
 	"srh":  {43, append([]byte{0, 2, 4, 0, 0, 0, 0, 7}, make([]byte, 16)...)},
 	"frag": {44, []byte{0, 0, 0, 0, 0, 0, 0, 9}}, // a packet in one fragment
 	"ah":   {51, []byte{0, 1, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1}},
