@@ -25,6 +25,8 @@ type Case struct {
 	AnswersMayDie bool
 	// Decided is true when the engine must not leave anything undetermined: everything in the case is modelled.
 	Decided bool
+	// Tries is how often a recorded case runs, so that frequencies can be held against probabilities; 0 is once.
+	Tries int
 }
 
 // Step is one run of a tool.
@@ -111,6 +113,9 @@ func (c *Case) Format() []byte {
 	if c.Decided {
 		b.WriteString("decided\n")
 	}
+	if c.Tries > 0 {
+		fmt.Fprintf(&b, "tries %d\n", c.Tries)
+	}
 	for _, s := range c.Shots {
 		fmt.Fprintln(&b, s)
 	}
@@ -133,6 +138,11 @@ func ParseCase(name string, text []byte) (*Case, error) {
 			c.AnswersMayDie = true
 		case line == "decided":
 			c.Decided = true
+		case strings.HasPrefix(line, "tries "):
+			var err error
+			if c.Tries, err = strconv.Atoi(strings.TrimPrefix(line, "tries ")); err != nil {
+				return nil, fmt.Errorf("%s line %d: %w", name, i+1, err)
+			}
 		case strings.HasPrefix(line, "packet "):
 			s, err := parseShot(line)
 			if err != nil {
