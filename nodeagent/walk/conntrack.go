@@ -454,23 +454,30 @@ func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
 }
 
 // clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get. Where
-// the rule leaves only that port there is nothing to choose: TCP is dropped when conntrack confirms the flow
+// there are no ports, or the rule leaves only that port there is nothing to choose: TCP is dropped when conntrack confirms the flow
 // (nf_ct_resolve_clash), and what becomes of other protocols is not modelled.
 func (w *walk) clash(b *branch, next func(*branch)) {
 	p := b.p
-	if p.Ct == nil || !p.Ct.New || !p.HasPorts() {
+	if p.Ct == nil || !p.Ct.New || p.Proto() == skb.ICMP || p.Proto() == skb.ICMPv6 {
 		next(b)
 		return
 	}
-	chosen := p.Ct.Reply.Dst.Port() == 0 // the kernel looks for a free one anyway
+	chosen := p.HasPorts() && p.Ct.Reply.Dst.Port() == 0 // the kernel looks for a free one anyway
 	if !chosen {
-		_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
+		other, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
 		if errors.Is(err, node.ErrNotFound) {
 			next(b)
 			return
 		}
 		if err != nil {
 			w.fail(err)
+			return
+		}
+		if !p.HasPorts() || p.Proto() == skb.DCCP && other.Orig.Src.Port() == 0 {
+			// The kernel knows no ports of this protocol that it could choose (DCCP's are unknown to it since Linux 6.17).
+			reason := fmt.Sprintf("another flow of protocol %s already goes from %s to %s", skb.ProtoName(p.Proto()), p.Ct.Reply.Dst.Addr(), p.Ct.Reply.Src.Addr())
+			w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "drop", Says: reason})
+			w.end(b, end{verdict: trace.Dropped, reason: reason})
 			return
 		}
 	}

@@ -24,6 +24,8 @@ type focusMatch struct {
 	// send are the packets that it is for, besides those that every case has; before are steps that it needs.
 	send   func(d dice, p *pool) []Shot
 	before []Step
+	// bare leaves out the rules around the one that counts: those turn connection tracking on, and with it defragmentation.
+	bare bool
 }
 
 func focusMatches(d dice, p *pool) []focusMatch {
@@ -70,7 +72,7 @@ func focusMatches(d dice, p *pool) []focusMatch {
 		{text: "-m bpf --bytecode \"4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0\"", family: 4},
 		{text: "-m tcpmss ! --mss 1:65535", proto: "tcp"},
 		{text: "-m quota --quota 1000000"}, {text: "-m limit --limit 1000/s"}, {text: "-m cpu --cpu 0"},
-		{text: "-m hashlimit --hashlimit-above 1000/s --hashlimit-mode srcip --hashlimit-name fh"},
+		{text: "-m hashlimit --hashlimit-" + pick(d, "above", "upto", "upto") + " 1000/s --hashlimit-mode srcip --hashlimit-name fh"},
 		{text: "-m connlimit --connlimit-above 0"}, {text: "-m time --timestart 00:00 --timestop 23:59:59"},
 		{text: "-m string --string SVCT --algo bm"}, {text: "-m physdev ! --physdev-in x", hooks: "PREROUTING INPUT FORWARD"},
 		{text: "-m realm --realm 0", hooks: "INPUT FORWARD", family: 4},
@@ -97,7 +99,7 @@ func focusTargets(p *pool) []focusTarget {
 		{table: "filter", hooks: "INPUT FORWARD OUTPUT", text: "-j DROP"}, {table: "filter", hooks: "INPUT FORWARD OUTPUT", text: "-j REJECT"},
 		{table: "filter", hooks: "INPUT FORWARD OUTPUT", proto: "tcp", text: "-j REJECT --reject-with tcp-reset"},
 		{table: "mangle", hooks: "PREROUTING INPUT FORWARD OUTPUT POSTROUTING", text: "-j DROP"},
-		{table: "mangle", hooks: "PREROUTING", text: "-j MARK --set-xmark 0x1/0x1"}, {table: "mangle", hooks: "PREROUTING OUTPUT", text: "-j CONNMARK --set-mark 0x1"},
+		{table: "mangle", hooks: "PREROUTING", text: "-j MARK --set-xmark 0x1/0x1"}, {table: "mangle", hooks: "PREROUTING OUTPUT", text: "-j CONNMARK --set-mark 0x2", after: []string{"-A FORWARD -m connmark --mark 0x2 -j DROP"}},
 		{table: "mangle", hooks: "PREROUTING FORWARD", text: "-j DSCP --set-dscp 0x08"}, {table: "mangle", hooks: "PREROUTING FORWARD", text: "-j TOS --set-tos 0x10", after: []string{"-A FORWARD -m tos --tos 0x10 -j DROP"}},
 		{table: "mangle", hooks: "POSTROUTING FORWARD OUTPUT", text: "-j CLASSIFY --set-class 1:2", show: show},
 		{table: "mangle", hooks: "FORWARD", proto: "tcp", text: "-m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1300", after: []string{"-A FORWARD -p tcp -m tcpmss --mss 1300 -j DROP"}}, {table: "mangle", hooks: "POSTROUTING", proto: "udp", text: "-j CHECKSUM --checksum-fill"},
@@ -193,7 +195,11 @@ func focusOn(d dice, p *pool, name string, m focusMatch, t focusTarget) *Case {
 			family, p.clients["ext"][0], p.pods[0], family, p.pods[0], p.pods[1])},
 		{"ip", "link set dev p1 group 5\n"},
 	}, m.before...)
-	c.Steps = append(append(c.Steps, Step{tool + "-" + backend, focusBackground(p, t.table, rules)}), t.show...)
+	text := focusBackground(p, t.table, rules)
+	if m.bare {
+		text = fmt.Sprintf("*%s\n%s\nCOMMIT\n", t.table, strings.Join(rules, "\n"))
+	}
+	c.Steps = append(append(c.Steps, Step{tool + "-" + backend, text}), t.show...)
 	c.Shots = shotsOf(d, p, strings.TrimSuffix(strings.TrimPrefix(proto, "-p "), " "))
 	if m.send != nil {
 		c.Shots = append(c.Shots, m.send(d, p)...)
@@ -209,7 +215,7 @@ func shotsOf(d dice, p *pool, proto string) []Shot {
 	}
 	var ports sourcePorts
 	ports.next = 40000
-	for range 4 {
+	for range 6 {
 		dst := pick(d, p.pods...)
 		from, src := p.origin(d, dst)
 		s := Shot{From: from, Proto: protoNumber(proto), Src: netip.AddrPortFrom(src, ports.take()), Dst: netip.AddrPortFrom(dst, 80)}

@@ -20,7 +20,7 @@ func headerMatches(p *pool) []focusMatch {
 	if p.v4 {
 		return append(list,
 			focusMatch{text: "-m ah --ahspi 5", proto: "ah", family: 4}, focusMatch{text: "-m ah ! --ahspi 5:7", proto: "ah", family: 4},
-			focusMatch{text: "-f", family: 4, send: cutShots}, focusMatch{text: "! -f", family: 4, send: cutShots})
+			focusMatch{text: "-f", family: 4, send: cutShots, bare: true}, focusMatch{text: "! -f", family: 4, send: cutShots, bare: true})
 	}
 	with := withHeaders
 	return append(list,
@@ -33,8 +33,8 @@ func headerMatches(p *pool) []focusMatch {
 		focusMatch{text: "-m rt --rt-len 8", family: 6, send: with("rt", "dst")},
 		focusMatch{text: "-m srh --srh-next-hdr 17", family: 6, send: with("srh")}, focusMatch{text: "-m srh --srh-segs-left-eq 0 --srh-tag 7", family: 6, send: with("srh")},
 		focusMatch{text: "-m srh ! --srh-last-entry-eq 1", family: 6, send: with("srh")},
-		focusMatch{text: "-m frag --fragid 0:100", family: 6, send: with("frag")}, focusMatch{text: "-m frag --fragfirst", family: 6, send: cutShots},
-		focusMatch{text: "-m frag --fraglast", family: 6, send: cutShots}, focusMatch{text: "-m frag --fragmore --fragres", family: 6, send: cutShots},
+		focusMatch{text: "-m frag --fragid 0:100", family: 6, send: with("frag")}, focusMatch{text: "-m frag --fragfirst", family: 6, send: cutShots, bare: true},
+		focusMatch{text: "-m frag --fraglast", family: 6, send: cutShots, bare: true}, focusMatch{text: "-m frag --fragmore --fragres", family: 6, send: cutShots, bare: true},
 		focusMatch{text: "-m ipv6header --header hop --soft", family: 6, send: with("hbh")}, focusMatch{text: "-m ipv6header --header dst,prot", family: 6, send: with("dst")},
 		focusMatch{text: "-m ipv6header ! --header route --soft", family: 6, send: with("rt")},
 		focusMatch{text: "-m mh --mh-type 5", proto: "mh", family: 6}, focusMatch{text: "-m mh ! --mh-type 1:4", proto: "mh", family: 6},
@@ -138,7 +138,7 @@ func eui64Shots(d dice, p *pool) []Shot {
 	m := mac(0, true)
 	copy(b[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
 	var shots []Shot
-	for range 5 {
+	for range 12 {
 		shots = append(shots, Shot{From: "ext", Proto: protoUDP, Src: netip.AddrPortFrom(pick(d, netip.AddrFrom16(b), p.clients["ext"][0]), ports.take()), Dst: netip.AddrPortFrom(pick(d, p.pods...), 53)})
 	}
 	return shots

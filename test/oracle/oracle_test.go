@@ -28,7 +28,7 @@ const decisive = 50
 func packetsWanted(t *testing.T) int {
 	s := os.Getenv("ORACLE_PACKETS")
 	if s == "" {
-		return 2000
+		return 1600
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n <= 0 {
@@ -70,10 +70,10 @@ var generators = []generator{
 
 // tally is what a run of cases gave.
 type tally struct {
-	packets, decided, problems, dropped int
-	fates                               map[Kind]int
-	chances                             Chances
-	coverage                            Coverage
+	cases, packets, decided, problems, dropped int
+	fates                                      map[Kind]int
+	chances                                    Chances
+	coverage                                   Coverage
 }
 
 func newTally() *tally { return &tally{fates: map[Kind]int{}, coverage: Coverage{}} }
@@ -95,6 +95,7 @@ func newLab(t *testing.T) *Lab {
 // run runs a case, counts, and reports the first problem with a shrunken case.
 func (y *tally) run(t *testing.T, l *Lab, c *Case) {
 	t.Helper()
+	y.cases++
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	obs, err := l.Run(ctx, c)
@@ -190,8 +191,8 @@ func TestKernelAgreesOnRecordedCases(t *testing.T) {
 // those constructs that have not been decisive often enough.
 func TestKernelAgreesOnRandomCases(t *testing.T) {
 	want := packetsWanted(t)
-	count := decisive * max(want/2000, 1)
-	all, ran, packets := Coverage{}, 0, 0
+	count := decisive * max(want/1600, 1)
+	all, ran, packets, cases := Coverage{}, 0, 0, 0
 	short := func(c string) bool { return all[c] < count }
 	lab := func(t *testing.T) *Lab {
 		l := newLab(t)
@@ -217,6 +218,7 @@ func TestKernelAgreesOnRandomCases(t *testing.T) {
 				}
 				ran++
 				packets += y.packets
+				cases += y.cases
 				t.Logf("seed %d: %s in %v", seed, y, time.Since(begin).Round(time.Millisecond))
 			})
 		}
@@ -229,6 +231,7 @@ func TestKernelAgreesOnRandomCases(t *testing.T) {
 			goOn(t, l, y, seed, count)
 			ran++
 			packets += y.packets
+			cases += y.cases
 			t.Logf("seed %d: %s in %v", seed, y, time.Since(begin).Round(time.Millisecond))
 		})
 	}
@@ -237,7 +240,10 @@ func TestKernelAgreesOnRandomCases(t *testing.T) {
 			t.Errorf("%s was decisive %d times, not %d", c, all[c], count)
 		}
 	}
-	t.Logf("%d packets in %v", packets, time.Since(begin).Round(time.Second))
+	t.Logf("%d packets through %d rule sets in %v", packets, cases, time.Since(begin).Round(time.Second))
+	if os.Getenv("ORACLE_SEED") == "" && ran == 2*len(generators)+2 && (packets < 20000 || cases < 2000) {
+		t.Errorf("%d packets through %d rule sets are less than 20000 through 2000", packets, cases)
+	}
 	if os.Getenv("ORACLE_VERBOSE") != "" {
 		for _, c := range all.Names() {
 			t.Logf("%6d %s", all[c], c)
@@ -250,7 +256,7 @@ func goOn(t *testing.T, l *Lab, y *tally, seed uint64, count int) {
 	t.Helper()
 	tries := map[string]int{}
 	for n := uint64(0); y.problems < 20; n++ {
-		short := slices.DeleteFunc(y.coverage.Below(count), func(c string) bool { return tries[c] >= 2*count })
+		short := slices.DeleteFunc(y.coverage.Below(count), func(c string) bool { return tries[c] >= 3*count })
 		if len(short) == 0 {
 			return
 		}

@@ -447,7 +447,7 @@ func (b *bench) collect(sent []*Observation) error {
 	for _, o := range sent {
 		o.Fate = o.settle()
 		if first := o.other; o.later && o.Fate.Src.Addr() == first.Fate.Src.Addr() && o.Fate.Dst.Addr() == first.Fate.Dst.Addr() && o.Fate.Kind == first.Fate.Kind {
-			o.Fate = first.Fate // a later fragment has no ports of its own
+			o.Fate.Src, o.Fate.Dst = first.Fate.Src, first.Fate.Dst // a later fragment has no ports of its own
 		}
 		o.refused = b.refusals[o.Start.Source.Addr()]
 		if o.Fate.Kind == Refused {
