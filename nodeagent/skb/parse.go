@@ -54,7 +54,7 @@ func (p *Packet) locate() error {
 		}
 		last := chain[len(chain)-1]
 		p.proto, p.l4 = last.Type, last.Offset
-		for _, h := range chain {
+		for _, h := range chain[:len(chain)-1] {
 			if h.Type == HeaderFragment && binary.BigEndian.Uint16(p.data[h.Offset+2:])&^7 != 0 {
 				p.later = true
 			}
@@ -131,7 +131,7 @@ func (p *Packet) fragmentHeader() (off int, ok bool) {
 		return 0, false
 	}
 	chain, _ := p.Headers()
-	for _, h := range chain {
+	for _, h := range chain[:max(len(chain)-1, 0)] {
 		if h.Type == HeaderFragment {
 			return h.Offset, true
 		}
@@ -151,7 +151,7 @@ func (p *Packet) Defragment() {
 		p.Forget(2, 2)
 	} else {
 		chain, _ := p.Headers()
-		for i, h := range chain {
+		for i, h := range chain[:max(len(chain)-1, 0)] {
 			if h.Type != HeaderFragment {
 				continue
 			}
@@ -279,7 +279,7 @@ func (p *Packet) StopAtAuth() (restore func()) {
 		return func() {}
 	}
 	chain, _ := p.Headers()
-	for _, h := range chain {
+	for _, h := range chain[:max(len(chain)-1, 0)] {
 		if h.Type == HeaderAuth {
 			proto, l4 := p.proto, p.l4
 			p.proto, p.l4 = h.Type, h.Offset

@@ -13,7 +13,7 @@ import (
 // deviceMatches test how the packet came or will go: xt_physdev.c, xt_devgroup.c, xt_mac.c, xt_realm.c.
 // xt_rpfilter's modules are in reverse.go, xt_policy.c in policy.go.
 var deviceMatches = []module{
-	{name: "physdev", modelled: Yes, effect: inert, note: "behind a bridge whose frames pass the IP hooks: depends", revisions: []revision{{size: 66, match: matchPhysdev, text: textPhysdev}}},
+	{name: "physdev", modelled: Yes, effect: inert, note: "for a packet that is said to come from a bridge device, whose port is not known: depends", revisions: []revision{{size: 66, match: matchPhysdev, text: textPhysdev}}},
 	{name: "devgroup", modelled: Yes, effect: inert, revisions: []revision{{size: 20, match: matchDevgroup, text: textDevgroup}}},
 	{name: "mac", modelled: Depends, effect: inert, note: "never matches on interfaces that are not Ethernet", revisions: []revision{{size: 12, match: matchMAC, text: textMAC}}},
 	{name: "realm", family: skb.IPv4, modelled: Depends, effect: inert, revisions: []revision{{size: 9, match: matchRealm, text: textRealm}}},
