@@ -78,7 +78,7 @@ func wanted(want []string, f Fate) bool {
 func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 	switch out.Verdict {
 	case trace.Forwarded:
-		if o.incomplete(f) {
+		if o.joined(out) && o.incomplete(f) {
 			return true
 		}
 		// A bridge is left by one of its ports.
@@ -100,11 +100,25 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 	return false
 }
 
-// incomplete tells whether a fragment may have waited for the other in vain: that one's fate is another.
+// incomplete tells whether a fragment may have waited for the other in vain: that one was dropped, or went another way.
 func (o *Observation) incomplete(f Fate) bool {
-	return o.other != nil && f.Kind == Silent && o.other.Fate.Kind == Silent && slices.ContainsFunc(o.other.outcomes(), func(out trace.Outcome) bool {
-		return out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined
-	}) || o.other != nil && f.Kind == Silent && o.other.Fate.Kind != Silent && o.other.Fate.Kind != Local
+	if o.other == nil || f.Kind != Silent {
+		return false
+	}
+	switch o.other.Fate.Kind {
+	case Silent:
+		return slices.ContainsFunc(o.other.outcomes(), func(out trace.Outcome) bool {
+			return out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined
+		})
+	case Local:
+		return false
+	}
+	return true
+}
+
+// joined tells whether the outcome is that of a whole packet, put together from fragments.
+func (o *Observation) joined(out trace.Outcome) bool {
+	return slices.ContainsFunc(out.Path, func(h int) bool { return o.Trace.Hops[h].Action == "defragmentation" })
 }
 
 func (o *Observation) outcomes() []trace.Outcome {
