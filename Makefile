@@ -48,7 +48,8 @@ unit: ## Run the unit tests
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/oracle)
 
 oracle-test: ## Run the oracle as CI does
-	$(GO) test -count=1 -timeout 40m ./test/oracle/...
+	$(GO) test -race -count=1 -timeout 40m ./test/oracle
+	$(GO) test -count=1 -timeout 40m ./test/oracle/faults
 
 lab-test: ## Run the lab's own tests
 	cd test/lab && $(GO) run ./cmd/lab build && $(GO) test -race -timeout 20m ./...

@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -59,19 +60,45 @@ func (w *walk) fromPort(b *branch, bridge node.Link) {
 		return
 	}
 	decide := func(b *branch) { w.switchFrame(b, bridge, port, calls) }
+	b.address(w.start.FrameTo, bridge)
+	p.PktType = b.frameType()
 	w.ingress(b, func(b *branch) {
 		if !calls {
 			w.passBridge(b, bridge, skb.Prerouting, port, "", wholeHook, decide)
 			return
 		}
 		w.passBridge(b, bridge, skb.Prerouting, port, "", beforeIP, func(b *branch) {
-			b.p.In, b.p.PhysIn = bridge.Name, port
+			b.p.In, b.p.PhysIn, b.p.PktType = bridge.Name, port, skb.PacketHost
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "bridge " + bridge.Name + " calls the IP hooks", Says: "bridge-nf-call is on: frames on the bridge pass IP prerouting, forward and postrouting"})
 			w.pass(b, skb.Prerouting, func(b *branch) {
+				b.p.PktType = b.frameType()
 				w.passBridge(b, bridge, skb.Prerouting, port, "", behindIP, decide)
 			})
 		})
 	})
+}
+
+// address notes to whom a frame was sent, when the start of the walk tells.
+func (b *branch) address(to []byte, bridge node.Link) {
+	if to == nil || b.sent != 0 || b.crossings != 0 {
+		return
+	}
+	b.sent = toDestination
+	if bytes.Equal(to, bridge.HardwareAddr) {
+		b.sent = toGateway
+	}
+}
+
+// frameType is the packet's type in the bridge's hooks: a frame for another port is another host's (br_handle_frame). In the
+// IP hooks br_netfilter makes it this host's.
+func (b *branch) frameType() uint8 {
+	switch b.sent {
+	case toGateway:
+		return skb.PacketHost
+	case toDestination:
+		return skb.PacketOtherHost
+	}
+	return skb.PacketUnknown
 }
 
 // switchFrame decides whether the bridge hands a frame up to the node or on to another port.
@@ -84,7 +111,7 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 	}
 	up := func(b *branch) {
 		w.passBridge(b, bridge, skb.Input, port, "", wholeHook, func(b *branch) {
-			b.p.In, b.p.PhysIn = bridge.Name, ""
+			b.p.In, b.p.PhysIn, b.p.PktType = bridge.Name, "", skb.PacketHost
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "up from " + bridge.Name, Says: "the frame is for the bridge's own address: the node routes it"})
 			if calls {
 				b.p.PhysIn = port
@@ -96,6 +123,9 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 	}
 	across := func(b *branch) { w.acrossBridge(b, bridge, port, calls) }
 	translated := p.Ct != nil && p.Ct.Status&skb.StatusDstNAT != 0 && calls
+	if w.start.FrameTo != nil && b.crossings == 0 && !translated {
+		onLink = true // the frame's address decides, not the packet's
+	}
 	switch {
 	case !onLink:
 		up(b)
@@ -160,7 +190,7 @@ func (w *walk) acrossBridge(b *branch, bridge node.Link, port string, calls bool
 				return
 			}
 			// br_netfilter runs IP postrouting behind everything else.
-			b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+			b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut, b.p.PktType = bridge.Name, bridge.Name, port, out, skb.PacketHost
 			w.pass(b, skb.Postrouting, finish)
 		})
 	}
@@ -169,8 +199,9 @@ func (w *walk) acrossBridge(b *branch, bridge node.Link, port string, calls bool
 		return
 	}
 	w.passBridge(b, bridge, skb.Forward, port, out, beforeIP, func(b *branch) {
-		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut, b.p.PktType = bridge.Name, bridge.Name, port, out, skb.PacketHost
 		w.pass(b, skb.Forward, func(b *branch) {
+			b.p.PktType = b.frameType()
 			w.passBridge(b, bridge, skb.Forward, port, out, behindIP, behind)
 		})
 	})

@@ -251,6 +251,9 @@ func (w *walk) derivedGroups(k hookKey) ([]group, error) {
 		at(p).add("legacy "+t.Name, tableFunction(t, p))
 	}
 	if k.hook == skb.Prerouting || k.hook == skb.Output {
+		if w.start.Bytes != nil { // else the packet is no fragment
+			at(prioDefrag).add("defragmentation", function{prioDefrag, "defragmentation", (*walk).defragmentWhereOn})
+		}
 		// Conntrack's place among nftables chains of the same priority is as little known as a legacy table's.
 		at(prioConntrack).add("conntrack", function{prioConntrack, "connection tracking", (*walk).track})
 	}

@@ -157,11 +157,11 @@ func opaque(fn node.HookFunction, what string) function {
 }
 
 // transparent are functions of the kernel that do nothing to a packet which the model would have to know, by the beginnings
-// of their names: they put fragments together, confirm a flow and watch its payload, or ask security modules about labels
-// that packets of this model do not have. IPVS' other functions than those below see replies. The functions of br_netfilter
+// of their names: they confirm a flow and watch its payload, or ask security modules about labels that packets of this model
+// do not have. IPVS' other functions than those below see replies. The functions of br_netfilter
 // at IP hooks are its own bookkeeping.
 var transparent = []string{
-	"ipv4_conntrack_defrag", "ipv6_defrag", "nf_confirm", "ipv4_confirm", "ipv6_confirm", "ipv4_helper", "ipv6_helper",
+	"nf_confirm", "ipv4_confirm", "ipv6_confirm", "ipv4_helper", "ipv6_helper",
 	"selinux_", "apparmor_", "smack_", "ipv4_synproxy_hook", "ipv6_synproxy_hook", "ip_sabotage_in", "ip_vs_",
 }
 
@@ -178,6 +178,11 @@ func (w *walk) kernelFunction(k hookKey, fn node.HookFunction) function {
 	switch {
 	case name == "ipv4_conntrack_in", name == "ipv4_conntrack_local", name == "ipv6_conntrack_in", name == "ipv6_conntrack_local":
 		return function{fn.Priority, "connection tracking", (*walk).track}
+	case name == "ipv4_conntrack_defrag", name == "ipv6_defrag":
+		if w.start.Bytes == nil {
+			return function{} // the packet is no fragment
+		}
+		return function{fn.Priority, "defragmentation", (*walk).defragment}
 	case takesForIPVS(name):
 		return function{fn.Priority, "IPVS", (*walk).virtualServer}
 	}

@@ -49,6 +49,12 @@ type Start struct {
 	FromAddress bool
 	// Reply makes the packet the first answer to a flow.
 	Reply bool
+	// Bytes is the packet from its network header on, when it is known in full: a packet of any kind, with extension headers,
+	// or a fragment. Proto, Source and Destination are then read from it. Nil describes the first packet of a new flow, or
+	// a later one when the flow is known.
+	Bytes []byte
+	// FrameTo is the hardware address that the frame was sent to, where In is the port of a bridge; nil when it is not known.
+	FrameTo []byte
 	// Assume are connection tracking entries that are taken as there.
 	Assume []trace.Tracked
 	// Arrives is an address of this node that the packet was sent to by its last hop: when In is empty, it arrives on the
@@ -232,12 +238,12 @@ func (j *journey) unchanged() error {
 // begin makes the first branch.
 func (w *walk) begin() (*branch, error) {
 	s := &w.start
-	if !s.Destination.Addr().IsValid() {
+	if s.Bytes == nil && !s.Destination.Addr().IsValid() {
 		return nil, fmt.Errorf("%w: it has no destination", ErrStart)
 	}
 	s.Destination = unmap(s.Destination)
 	local := false
-	if !s.Source.Addr().IsValid() {
+	if s.Bytes == nil && !s.Source.Addr().IsValid() {
 		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: s.Destination.Addr(), Mark: s.Mark, Proto: s.Proto, DstPort: s.Destination.Port()})
 		if err != nil {
 			return nil, fmt.Errorf("%w: no source address: %w", ErrStart, err)
@@ -249,11 +255,17 @@ func (w *walk) begin() (*branch, error) {
 	}
 	s.Source = unmap(s.Source)
 	p, err := skb.New(s.Proto, s.Source, s.Destination)
+	if s.Bytes != nil {
+		p, err = skb.Parse(s.Bytes)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	if s.Bytes != nil {
+		s.Proto, s.Source, s.Destination = p.Proto(), p.Source(), p.Destination()
+	}
 	p.Mark = s.Mark
-	if s.Reply {
+	if s.Reply && s.Bytes == nil {
 		p.SetTCPFlags(0x12, 0x17)       // SYN and ACK
 		p.SetDestination(s.Destination) // a port of 0 is one that the kernel chose
 	}
