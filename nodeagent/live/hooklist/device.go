@@ -24,6 +24,9 @@ func (r *Reader) Device(index int, egress bool) ([]node.HookFunction, error) {
 	if egress {
 		at, hook = l.DeviceEgress, node.DeviceEgress
 	}
+	if egress && at == kmem.Absent && l.DeviceIngress != kmem.Absent {
+		return nil, nil // a kernel without CONFIG_NETFILTER_EGRESS
+	}
 	if at == kmem.Absent || l.NetDevices == kmem.Absent || l.DeviceNext == kmem.Absent || l.DeviceIndex == kmem.Absent {
 		return nil, fmt.Errorf("the hooks of devices: %w", node.ErrNotSupported)
 	}

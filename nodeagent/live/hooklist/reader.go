@@ -95,6 +95,9 @@ func New(memory *kmem.Reader) (*Reader, error) {
 
 // Hooks lists the functions at the hooks of a family, IPv4, IPv6 or bridge, by the hook's number.
 func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
+	if f == node.NFTBridge && r.memory.Layout.HooksBridge == kmem.Absent {
+		return make([][]node.HookFunction, numHooks), nil // a kernel without CONFIG_NETFILTER_FAMILY_BRIDGE, but with the others
+	}
 	heads, err := r.heads(f)
 	if err != nil {
 		return nil, err
@@ -116,12 +119,15 @@ func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
 // heads is where the pointers to a family's lists are.
 func (r *Reader) heads(f node.NFTFamily) (uint64, error) {
 	l := r.memory.Layout
-	off := map[node.NFTFamily]int{node.NFTIPv4: l.HooksIPv4, node.NFTIPv6: l.HooksIPv6, node.NFTBridge: l.HooksBridge}
-	at, ok := off[f]
-	if !ok || at == kmem.Absent {
-		return 0, fmt.Errorf("the hooks of family %s: %w", f, node.ErrNotSupported)
+	switch f {
+	case node.NFTIPv4:
+		return r.net + uint64(l.HooksIPv4), nil
+	case node.NFTIPv6:
+		return r.net + uint64(l.HooksIPv6), nil
+	case node.NFTBridge:
+		return r.net + uint64(l.HooksBridge), nil
 	}
-	return r.net + uint64(at), nil
+	return 0, fmt.Errorf("the hooks of family %s: %w", f, node.ErrNotSupported)
 }
 
 // Same tells whether all lists that were read are where they were, with the same functions in them.

@@ -3,6 +3,7 @@
 package hooklist_test
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"runtime"
@@ -361,4 +362,34 @@ func TestANamespaceHasItsOwnHooks(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, node.NFTIPv4, map[int]string{1: "\n0 chain ip first c\n"})
+}
+
+func TestHooksThatTheKernelIsBuiltWithout(t *testing.T) {
+	newNamespace(t)
+	m, err := kmem.Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	m.Layout.HooksBridge, m.Layout.DeviceEgress = kmem.Absent, kmem.Absent
+	r, err := hooklist.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if hooks, err := r.Hooks(node.NFTBridge); err != nil || len(hooks) != 5 || len(hooks[0]) != 0 {
+		t.Errorf("bridge: %v, %v", hooks, err)
+	}
+	if fns, err := r.Device(1, true); err != nil || len(fns) != 0 {
+		t.Errorf("egress: %v, %v", fns, err)
+	}
+	m.Layout.DeviceIngress = kmem.Absent
+	for _, egress := range []bool{false, true} {
+		if _, err := r.Device(1, egress); !errors.Is(err, node.ErrNotSupported) {
+			t.Errorf("a kernel of another layout: %v", err)
+		}
+	}
+	m.Layout.EntrySize = 8
+	if _, err := hooklist.New(m); !errors.Is(err, hooklist.ErrOdd) {
+		t.Errorf("entries of another size: %v", err)
+	}
 }
