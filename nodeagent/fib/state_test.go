@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/fuzz"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -229,22 +230,24 @@ func FuzzDecode(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte(`{"interfaces":[{"name":"lo"}],"routes":[{"table":254,"dst":"10.0.0.0/8","type":7}],"rules4":[{"priority":1,"action":2,"goto":3}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &State{}
-		if json.Unmarshal(b, s) != nil {
-			return
-		}
-		ctx := context.Background()
-		for _, a := range []string{"10.0.0.7", "224.0.0.1", "255.255.255.255", "0.0.0.0", "127.0.0.1", "fd02::1", "ff02::1", "::"} {
-			dst := addr(a)
-			for _, dev := range []string{"", "eth0", "lo"} {
-				_, _ = s.Route(ctx, node.RouteQuery{Dst: dst, In: dev, All: true})
-				_, _ = s.Route(ctx, node.RouteQuery{Dst: dst, Out: dev, Src: unspecified(dst)})
-				_, _ = s.FIBLookup(ctx, node.FIBQuery{Dst: dst, Out: dev})
-				_, _ = s.AddrType(ctx, dst, dev)
+		fuzz.Bounded(t, func() {
+			s := &State{}
+			if json.Unmarshal(b, s) != nil {
+				return
 			}
-		}
-		for i := range s.Rules4 {
-			_ = s.Rules4[i].String()
-		}
+			ctx := context.Background()
+			for _, a := range []string{"10.0.0.7", "224.0.0.1", "255.255.255.255", "0.0.0.0", "127.0.0.1", "fd02::1", "ff02::1", "::"} {
+				dst := addr(a)
+				for _, dev := range []string{"", "eth0", "lo"} {
+					_, _ = s.Route(ctx, node.RouteQuery{Dst: dst, In: dev, All: true})
+					_, _ = s.Route(ctx, node.RouteQuery{Dst: dst, Out: dev, Src: unspecified(dst)})
+					_, _ = s.FIBLookup(ctx, node.FIBQuery{Dst: dst, Out: dev})
+					_, _ = s.AddrType(ctx, dst, dev)
+				}
+			}
+			for i := range s.Rules4 {
+				_ = s.Rules4[i].String()
+			}
+		})
 	})
 }

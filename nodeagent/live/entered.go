@@ -293,3 +293,27 @@ func (e *entered) VirtualServer(ctx context.Context, proto uint8, dst netip.Addr
 	}
 	return e.ns.VirtualServer(ctx, proto, dst, mark)
 }
+
+// Hooks asks the namespace.
+func (e *entered) Hooks(ctx context.Context, f node.NFTFamily) ([][]node.HookFunction, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.Hooks(ctx, f)
+}
+
+// DeviceHooks asks the namespace.
+func (e *entered) DeviceHooks(ctx context.Context, index int, egress bool) ([]node.HookFunction, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.DeviceHooks(ctx, index, egress)
+}
+
+// SameHooks asks the namespace.
+func (e *entered) SameHooks(ctx context.Context) (bool, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return false, err
+	}
+	return e.ns.SameHooks(ctx)
+}

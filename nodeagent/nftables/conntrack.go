@@ -75,9 +75,17 @@ func usesConntrack(exprs []Expr, c Compat) bool {
 // connection tracking does too).
 func (r *Rule) UsesDefrag() bool {
 	for _, x := range r.Exprs {
-		switch x.(type) {
+		switch x := x.(type) {
 		case *Tproxy, *Socket:
 			return true
+		case *CompatMatch:
+			if x.Match == "socket" {
+				return true
+			}
+		case *CompatTarget:
+			if x.Target == "TPROXY" {
+				return true
+			}
 		}
 	}
 	return false

@@ -25,4 +25,7 @@ func (x *Dup) Name() string { return "dup" }
 
 func (x *Dup) effect() bool { return false }
 
-func (x *Dup) eval(*state) (bool, error) { return true, nil }
+func (x *Dup) eval(st *state) (bool, error) {
+	st.act("copied elsewhere")
+	return true, nil
+}

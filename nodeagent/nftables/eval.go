@@ -77,6 +77,10 @@ func (e *Evaluator) Eval(ctx context.Context, r *Rule, p *skb.Packet, ch *rule.C
 	st.at, st.stopped, st.res, st.actions, st.says = 0, false, rule.Result{}, nil, nil
 	st.regs.known = [regBytes]byte{}
 	st.regs.from = [regWords]source{}
+	if p.Whole() {
+		restore := p.StopAtAuth()
+		defer restore()
+	}
 	for i, x := range r.Exprs {
 		st.at = i
 		cont, err := x.eval(st)

@@ -59,23 +59,25 @@ func (x *Exthdr) eval(st *state) (bool, error) {
 	there := maybe
 	switch x.Kind {
 	case exthdrIPv6:
-		there = extensionHeader(p, x.Type)
+		there, v = x.ipv6(p)
 	case exthdrIPv4:
 		if p.Family != skb.IPv4 {
 			return false, nil
 		}
-		if b, k, ok := p.Network(0, 1); ok && k[0]&0x0f == 0x0f && b[0]&0x0f == 5 {
-			there = no
-		}
+		there, v = x.option(p, 0, 20, ipv4HeaderLength)
 	case exthdrTCP:
-		if p.Proto() != skb.TCP {
+		later, _ := p.LaterFragment()
+		if p.Proto() != skb.TCP || later {
 			there = no
 		}
 		if x.Set || x.Reset {
+			if there != no {
+				p.Forget(p.TransportOffset()+20, tcpOptionRoom)
+			}
 			return there != no, nil
 		}
-		if b, k, ok := p.Transport(12, 1); ok && k[0]&0xf0 == 0xf0 && b[0]>>4 == 5 {
-			there = no
+		if there != no {
+			there, v = x.option(p, p.TransportOffset(), 20, tcpHeaderLength)
 		}
 	case exthdrSCTP:
 		there = no
@@ -113,20 +115,77 @@ func (x *Exthdr) eval(st *state) (bool, error) {
 		}
 	case there == no:
 		return false, nil
-	case v.b == nil:
+	case there == maybe || v.b == nil:
+		if there == maybe && p.Whole() && !st.depends(text+" is there") {
+			return false, nil
+		}
 		v = unknown(int(x.Len))
 	}
 	st.regs.store(x.Register, v, from)
 	return true, nil
 }
 
-// extensionHeader tells whether an IPv6 packet has an extension header.
-func extensionHeader(p *skb.Packet, typ uint8) truth {
+// tcpOptionRoom is the most that TCP options take.
+const tcpOptionRoom = 40
+
+// ipv6 finds an IPv6 extension header (nft_exthdr_ipv6_eval), and what is loaded from it.
+func (x *Exthdr) ipv6(p *skb.Packet) (truth, value) {
 	if p.Family != skb.IPv6 {
-		return no
+		return no, value{}
 	}
-	if b, k, ok := p.Network(6, 1); ok && k[0] == 0xff && b[0] == p.Proto() && p.TransportOffset() == 40 {
-		return truthOf(typ == p.Proto())
+	chain, whole := p.Headers()
+	for i, h := range chain {
+		if later, _ := p.LaterFragment(); later && i == len(chain)-1 {
+			break // what a later fragment holds has no header
+		}
+		if h.Type == x.Type {
+			v, k, _ := p.Network(h.Offset+int(x.Offset), int(x.Len))
+			return yes, value{v, k}
+		}
 	}
-	return maybe
+	if !whole {
+		return maybe, value{}
+	}
+	return no, value{}
+}
+
+// Header lengths in bytes, from the byte that holds them; known is false when it does not.
+func ipv4HeaderLength(p *skb.Packet) (n int, known bool) {
+	b, k, ok := p.Network(0, 1)
+	return int(b[0]&0x0f) * 4, ok && k[0]&0x0f == 0x0f
+}
+
+func tcpHeaderLength(p *skb.Packet) (n int, known bool) {
+	b, k, ok := p.Transport(12, 1)
+	return int(b[0]>>4) * 4, ok && k[0]&0xf0 == 0xf0
+}
+
+// option finds an option between the fixed part of a header at start and its end, and what is loaded from it
+// (nft_exthdr_tcp_eval; for IPv4 ipv4_find_option, which knows few options: the others break the rule).
+func (x *Exthdr) option(p *skb.Packet, start, fixed int, length func(*skb.Packet) (int, bool)) (truth, value) {
+	n, known := length(p)
+	if !known {
+		return maybe, value{}
+	}
+	opts, k, _ := p.Network(start+fixed, max(n-fixed, 0))
+	for i := 0; i < len(opts); {
+		if k[i] != 0xff || i+1 < len(opts) && opts[i] > 1 && k[i+1] != 0xff {
+			return maybe, value{}
+		}
+		size := 1
+		if opts[i] > 1 && i+1 < len(opts) {
+			size = max(int(opts[i+1]), 1)
+		}
+		switch {
+		case opts[i] == x.Type && (i+size > len(opts) || int(x.Offset)+int(x.Len) > size):
+			return no, value{}
+		case opts[i] == x.Type:
+			v, known, _ := p.Network(start+fixed+i+int(x.Offset), int(x.Len))
+			return yes, value{v, known}
+		case opts[i] == 0 && start == 0:
+			return no, value{} // IPOPT_END
+		}
+		i += size
+	}
+	return no, value{}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/fuzz"
 )
 
 // expr is an NFTA_LIST_ELEM with one expression.
@@ -46,29 +47,31 @@ func FuzzDecodeRule(f *testing.F) {
 		f.Add(b, uint8(node.NFTInet), "filter")
 	}
 	f.Fuzz(func(t *testing.T, b []byte, family uint8, table string) {
-		r, err := DecodeRule(node.NFTFamily(family), table, "INPUT", b)
-		if err != nil {
-			return
-		}
-		if len(r.Exprs) > maxExprs {
-			t.Fatalf("%d expressions", len(r.Exprs))
-		}
-		env := &fakeEnv{sets: map[string][]byte{"s": setMessage("s", SetAnonymous|SetInterval, idPort, 4, 0, 0)}, elements: map[string][][]byte{"s": interval([]byte{1, 2, 3, 4}, []byte{1, 2, 3, 9})}}
-		e := &Evaluator{Env: answering{env}}
-		r.Counter()
-		r.UsesConntrack()
-		r.ConntrackFamilies()
-		_ = e.Text(t.Context(), r)
-		_ = r.Text(nil)
-		for _, ends := range [][2]string{{"10.0.0.1:0", "10.0.0.2:53"}, {"[fd00::1]:1", "[fd00::2]:2"}} {
-			for _, proto := range []uint8{skb.TCP, skb.UDP, skb.ICMP} {
-				p, err := skb.New(proto, netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1]))
-				if err != nil {
-					t.Fatal(err)
-				}
-				_, _ = rule.Enumerate(16, func(ch *rule.Chooser) (rule.Result, error) { return e.Eval(t.Context(), r, p.Clone(), ch) })
+		fuzz.Bounded(t, func() {
+			r, err := DecodeRule(node.NFTFamily(family), table, "INPUT", b)
+			if err != nil {
+				return
 			}
-		}
+			if len(r.Exprs) > maxExprs {
+				t.Fatalf("%d expressions", len(r.Exprs))
+			}
+			env := &fakeEnv{sets: map[string][]byte{"s": setMessage("s", SetAnonymous|SetInterval, idPort, 4, 0, 0)}, elements: map[string][][]byte{"s": interval([]byte{1, 2, 3, 4}, []byte{1, 2, 3, 9})}}
+			e := &Evaluator{Env: answering{env}}
+			r.Counter()
+			r.UsesConntrack()
+			r.ConntrackFamilies()
+			_ = e.Text(t.Context(), r)
+			_ = r.Text(nil)
+			for _, ends := range [][2]string{{"10.0.0.1:0", "10.0.0.2:53"}, {"[fd00::1]:1", "[fd00::2]:2"}} {
+				for _, proto := range []uint8{skb.TCP, skb.UDP, skb.ICMP} {
+					p, err := skb.New(proto, netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[1]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, _ = rule.Enumerate(16, func(ch *rule.Chooser) (rule.Result, error) { return e.Eval(t.Context(), r, p.Clone(), ch) })
+				}
+			}
+		})
 	})
 }
 
@@ -103,9 +106,11 @@ func FuzzDecodeChain(f *testing.F) {
 		attrU32(attrChainPolicy, 0), attrString(attrChainType, "nat"), nest(attrChainCounters, attrU64(1, 2), attrU64(2, 3))))
 	f.Add(join(attrString(attrTableName, "t"), attrU32(attrTableFlags, 1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = DecodeChain(node.NFTObject{Family: node.NFTInet, Attrs: b})
-		_, _ = DecodeTable(node.NFTObject{Family: node.NFTInet, Attrs: b})
-		_, _ = DecodeObject(b)
+		fuzz.Bounded(t, func() {
+			_, _ = DecodeChain(node.NFTObject{Family: node.NFTInet, Attrs: b})
+			_, _ = DecodeTable(node.NFTObject{Family: node.NFTInet, Attrs: b})
+			_, _ = DecodeObject(b)
+		})
 	})
 }
 
@@ -116,26 +121,28 @@ func FuzzSet(f *testing.F) {
 	f.Add(setMessage("s", SetMap, idPort, 2, verdictType, 8), verdictElement(be16(53), verdictGoto, "x"), []byte{0, 53}, []byte{255, 255})
 	f.Add(setMessage("s", SetInterval, idIPv4, 4, 0, 0), interval([]byte{10, 0, 0, 0}, []byte{11, 0, 0, 0})[1], []byte{10, 1, 1, 1}, []byte{255, 0, 255, 255})
 	f.Fuzz(func(t *testing.T, set, element, key, mask []byte) {
-		s, err := DecodeSet(set)
-		if err != nil {
-			return
-		}
-		env := &fakeEnv{sets: map[string][]byte{s.Name: set}, elements: map[string][][]byte{s.Name: {element, element}}}
-		e := &Evaluator{Env: env}
-		st, err := e.set(t.Context(), node.NFTIPv4, "t", s.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := e.all(t.Context(), st); err != nil {
-			return
-		}
-		n := min(len(key), len(mask), s.KeyLen)
-		found := st.candidates(value{key[:n], mask[:n]})
-		for _, c := range found {
-			_ = st.elementKeyText(c.element)
-			_ = st.dataText(c.element)
-		}
-		p := &printer{r: newRule()}
-		_ = p.setText(s, st.elements, nil)
+		fuzz.Bounded(t, func() {
+			s, err := DecodeSet(set)
+			if err != nil {
+				return
+			}
+			env := &fakeEnv{sets: map[string][]byte{s.Name: set}, elements: map[string][][]byte{s.Name: {element, element}}}
+			e := &Evaluator{Env: env}
+			st, err := e.set(t.Context(), node.NFTIPv4, "t", s.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.all(t.Context(), st); err != nil {
+				return
+			}
+			n := min(len(key), len(mask), s.KeyLen)
+			found := st.candidates(value{key[:n], mask[:n]})
+			for _, c := range found {
+				_ = st.elementKeyText(c.element)
+				_ = st.dataText(c.element)
+			}
+			p := &printer{r: newRule()}
+			_ = p.setText(s, st.elements, nil)
+		})
 	})
 }

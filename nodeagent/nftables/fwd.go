@@ -34,6 +34,9 @@ func (x *Fwd) eval(st *state) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if v.all() && !x.HasAddr {
+		st.res.Out = name
+	}
 	st.act("forwarded to device %s", name)
 	return false, nil
 }

@@ -131,6 +131,9 @@ func (x *Meta) read(st *state) (v value, ok bool, err error) {
 	case metaSdif, metaSdifname:
 		return x.readSlave(st)
 	case metaPkttype:
+		if p.PktType == skb.PacketUnknown {
+			return unknown(1), true, nil
+		}
 		return knownU8(packetType(p)), true, nil
 	case metaSkuid, metaSkgid:
 		return x.readOwner(st)

@@ -72,6 +72,9 @@ func loadMeta(data []byte, p *skb.Packet, to []byte) (size int, at register, ok 
 	if !okReg || !okKey || key != metaL4proto {
 		return 0, 0, false
 	}
+	if p.Whole() {
+		return 0, 0, false // its headers are looked at by the evaluation
+	}
 	to[0] = p.Proto()
 	at, err := parseRegister(reg)
 	return 1, at, err == nil

@@ -53,6 +53,12 @@ var (
 )
 
 func (x *Reject) eval(st *state) (bool, error) {
+	if st.p.Fragment() && (x.Type == rejectReset || skb.ChecksumOfAll(st.p.Proto()) || laterFragment(st.p)) {
+		// nf_send_unreach, nf_send_reset: the checksum of a piece is never right.
+		st.res.Code = rule.Drop
+		st.act("drop (a fragment gets no answer)")
+		return false, nil
+	}
 	if x.Type == rejectReset && st.p.Proto() != skb.TCP {
 		// nf_send_reset answers TCP only; the packet is dropped all the same.
 		st.res.Code = rule.Drop
@@ -62,6 +68,11 @@ func (x *Reject) eval(st *state) (bool, error) {
 	st.res.Code, st.res.With = rule.Reject, x.with(st.p.Family)
 	st.act("reject with %s", st.res.With)
 	return false, nil
+}
+
+func laterFragment(p *skb.Packet) bool {
+	later, _ := p.LaterFragment()
+	return later
 }
 
 // with names the answer as iptables does.

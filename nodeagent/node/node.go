@@ -427,6 +427,7 @@ type Namespace interface {
 	Sysctls
 	LegacyTables
 	NFTables
+	Hooks
 	Recents
 	IPSets
 	Sockets

@@ -12,6 +12,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/fuzz"
 )
 
 // message is a trace event as nft_trace_notify writes it.
@@ -62,12 +63,14 @@ func TestEventsAreNamedAsNftNamesThem(t *testing.T) {
 func FuzzDecodeEvent(f *testing.F) {
 	f.Add(message(traceRule, unix.NFT_JUMP, "x"))
 	f.Add([]byte{2, 0, 0, 0, 8, 0, 1, 0, 'a'})
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		e, err := decodeEvent(b)
-		if err == nil {
-			_, _ = e.tuple()
-			_ = e.typeName()
-		}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, func() {
+			e, err := decodeEvent(b)
+			if err == nil {
+				_, _ = e.tuple()
+				_ = e.typeName()
+			}
+		})
 	})
 }
 
@@ -77,13 +80,15 @@ func FuzzDecodeDrop(f *testing.F) {
 	f.Add(rec)
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if d, ok := decodeDrop(b); ok && !d.tuple.Src.IsValid() {
-			t.Error("a drop without addresses was taken")
-		}
+		fuzz.Bounded(t, func() {
+			if d, ok := decodeDrop(b); ok && !d.tuple.Src.IsValid() {
+				t.Error("a drop without addresses was taken")
+			}
+		})
 	})
 }
 
 func FuzzExtendedError(f *testing.F) {
 	f.Add(append([]byte{111, 0, 0, 0, originICMP, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 2, 0, 0, 0, 10, 0, 0, 1))
-	f.Fuzz(func(_ *testing.T, b []byte) { extendedError(b) })
+	f.Fuzz(func(t *testing.T, b []byte) { fuzz.Bounded(t, func() { extendedError(b) }) })
 }

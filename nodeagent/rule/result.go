@@ -32,6 +32,8 @@ type Result struct {
 	Chain string
 	// With is the answer of Reject: icmp-port-unreachable, tcp-reset, icmpv6-adm-prohibited …
 	With string
+	// Out is the interface that a Stolen packet is sent out by (fwd), empty when it is taken otherwise.
+	Out string
 	// Matched is true when the rule's conditions held to its end, so that its statements took effect.
 	Matched bool
 	// Action says what the rule did, in the words of its tool: "jump KUBE-SVC-…", "dnat to 10.0.0.1:80", "mark set 0x4000".

@@ -76,6 +76,8 @@ type Conn struct {
 	SourcePorts [2]uint16
 	// TCPState is the state in conntrack's numbers (enum tcp_conntrack), 0 when not known or not TCP.
 	TCPState uint8
+	// TCPClosed is true when one side is known to have closed the connection (IP_CT_TCP_FLAG_CLOSE_INIT): a SYN reopens it.
+	TCPClosed bool
 	// TimeoutSeconds is the time left when the entry was read.
 	TimeoutSeconds uint32
 	// OrigPackets … count what passed when accounting is on; Counted tells.

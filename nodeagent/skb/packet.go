@@ -110,6 +110,9 @@ type Packet struct {
 	known []byte // one bit for each bit of data
 	l4    int    // offset of the transport header in data
 	proto uint8
+	whole bool    // data is all of the packet, and was given, not described
+	later bool    // a fragment other than the first: there is no transport header
+	piece *Packet // the fragment that this packet was put together from, nil when it was not; never changed in place
 }
 
 // Owner is the owner of the sending socket.
@@ -122,6 +125,8 @@ const (
 	PacketMulticast = 2
 	PacketOtherHost = 3
 	PacketLoopback  = 5
+	// PacketUnknown is no type of the kernel's: to whom a frame was sent is not known.
+	PacketUnknown = 0xff
 )
 
 // New describes the first packet of a new flow: a TCP segment with only SYN set, a UDP datagram, an SCTP INIT, an ICMP
@@ -228,8 +233,11 @@ func (p *Packet) Dst() netip.Addr {
 	return netip.AddrFrom16([16]byte(p.data[24:40]))
 }
 
-// HasPorts reports whether the protocol has ports in the first four bytes of its header.
+// HasPorts reports whether the protocol has ports in the first four bytes of its header, and the packet has that header.
 func (p *Packet) HasPorts() bool {
+	if p.later {
+		return false
+	}
 	switch p.proto {
 	case TCP, UDP, SCTP, DCCP, UDPLite:
 		return true
@@ -297,7 +305,7 @@ func (p *Packet) setEnd(a netip.AddrPort, off4, off6, portOff int) {
 // TCPFlags returns the TCP flags byte and which of its bits are known (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64,
 // CWR 128). It returns 0, 0 for other protocols.
 func (p *Packet) TCPFlags() (flags, known uint8) {
-	if p.proto != TCP {
+	if p.proto != TCP || p.later {
 		return 0, 0
 	}
 	return p.data[p.l4+13], p.known[p.l4+13]
@@ -305,21 +313,22 @@ func (p *Packet) TCPFlags() (flags, known uint8) {
 
 // SetTCPFlags sets the bits of mask, which become known; the other bits become unknown.
 func (p *Packet) SetTCPFlags(flags, mask uint8) {
-	if p.proto == TCP {
+	if p.proto == TCP && !p.later {
 		p.data[p.l4+13], p.known[p.l4+13] = flags&mask, mask
 	}
 }
 
 // ICMPType returns type and code; known is false for other protocols.
 func (p *Packet) ICMPType() (typ, code uint8, known bool) {
-	if p.proto != ICMP && p.proto != ICMPv6 {
+	if p.later || p.proto != ICMP && p.proto != ICMPv6 {
 		return 0, 0, false
 	}
 	return p.data[p.l4], p.data[p.l4+1], p.known[p.l4] == 0xff && p.known[p.l4+1] == 0xff
 }
 
 // Network returns n bytes at off from the network header with the mask of known bits. Bytes behind what is described
-// are unknown. Negative offsets are not in the packet: ok is false.
+// are unknown. Negative offsets, and bytes behind the end of a packet that is known whole, are not in the packet: ok is
+// false.
 func (p *Packet) Network(off, n int) (value, known []byte, ok bool) { return p.load(off, n) }
 
 // KnownNetwork copies len(b) bytes at off from the network header to b. It returns false when one of them is not known.
@@ -348,7 +357,7 @@ func (p *Packet) load(off, n int) (value, known []byte, ok bool) {
 		copy(value, p.data[off:])
 		copy(known, p.known[off:])
 	}
-	return value, known, true
+	return value, known, !p.whole || off+n <= len(p.data)
 }
 
 // SetNetwork writes known bytes at off from the network header (a rule that mangles the packet). It returns false when

@@ -14,12 +14,6 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 )
 
-// TCP states of conntrack (enum tcp_conntrack).
-const (
-	tcpTimeWait = 7
-	tcpClose    = 8
-)
-
 // track is the lookup of connection tracking (nf_conntrack_in): the packet gets its entry, or a new one.
 func (w *walk) track(b *branch, next func(*branch)) {
 	p := b.p
@@ -50,7 +44,21 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		c, reply, err := w.lookup(t, z)
 		switch {
 		case err == nil:
-			if reply || p.Proto() != skb.TCP || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
+			step := tcpGoesOn
+			if p.Proto() == skb.TCP {
+				step = stepTCP(c, p, reply)
+			}
+			switch step {
+			case tcpInvalid:
+				w.invalid(b, fmt.Sprintf("the segment does not fit the state of its flow, %s", c.Orig))
+				next(b)
+				return
+			case tcpMayReopen:
+				ways := w.fork(b, "the last segment of the closed connection was a reset by the side that opens it anew")
+				w.known(ways[1], c, reply)
+				next(ways[1])
+				b, p = ways[0], ways[0].p
+			case tcpGoesOn:
 				w.known(b, c, reply)
 				next(b)
 				return
@@ -60,10 +68,22 @@ func (w *walk) track(b *branch, next func(*branch)) {
 			return
 		}
 	}
-	if flags, k := p.TCPFlags(); k&0x12 == 0x12 && flags&0x12 == 0x12 {
-		// A SYN-ACK opens no flow (net/netfilter/nf_conntrack_proto_tcp.c): rules see it as invalid.
-		p.State = skb.CtInvalid
-		w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "conntrack: invalid", Says: "an answer to a flow that connection tracking does not have here"})
+	opens := true
+	if _, known := p.TCPFlags(); p.Proto() == skb.TCP && known&(flagSYN|flagRST|flagACK) == 0 {
+		// The header is in another fragment.
+		ways := w.fork(b, "the segment opens a connection")
+		w.invalid(ways[1], "it opens no flow, and connection tracking has none here that it belongs to")
+		next(ways[1])
+		b, p = ways[0], ways[0].p
+	} else if p.Proto() == skb.TCP {
+		if opens, err = w.opensTCP(p); err != nil {
+			w.fail(err)
+			return
+		}
+	}
+	if !opens || neverOpens(p) {
+		// net/netfilter/nf_conntrack_proto_tcp.c, nf_conntrack_proto_icmp.c
+		w.invalid(b, "it opens no flow, and connection tracking has none here that it belongs to")
 		next(b)
 		return
 	}
@@ -77,6 +97,21 @@ func (w *walk) track(b *branch, next func(*branch)) {
 	p.Ct = &skb.Conn{Orig: t, Reply: reverse(t), New: true, Zone: z.orig, ReplyZone: z.reply, Helper: helper}
 	p.State = skb.CtNew
 	next(b)
+}
+
+// invalid makes the packet one that connection tracking could not place.
+func (w *walk) invalid(b *branch, says string) {
+	b.p.State = skb.CtInvalid
+	w.hop(b, trace.Hop{Hook: b.p.Hook.String(), Action: "conntrack: invalid", Says: says})
+}
+
+// neverOpens tells of packets other than TCP's that open no flow: answers to an echo, later fragments, and IPv6 packets
+// without a transport protocol.
+func neverOpens(p *skb.Packet) bool {
+	typ, _, known := p.ICMPType()
+	later, _ := p.LaterFragment()
+	return later || known && (p.Proto() == skb.ICMP && typ == 0 || p.Proto() == skb.ICMPv6 && typ == 129) ||
+		p.Family == skb.IPv6 && p.Proto() == skb.HeaderNone
 }
 
 // opensSCTP tells whether the packet's first chunk is known to be INIT.
@@ -137,7 +172,9 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 	default:
 		p.State = skb.CtNew
 	}
-	describe(p, seen, reply)
+	if reply || c.TCPState != tcpTimeWait && c.TCPState != tcpClose {
+		describe(p, seen, reply)
+	}
 	says := fmt.Sprintf("of a known flow, %s", c.Orig)
 	if c.Reply != reverse(c.Orig) {
 		says += fmt.Sprintf(", translated: replies go %s -> %s", c.Reply.Src, c.Reply.Dst)
@@ -150,7 +187,7 @@ func (w *walk) known(b *branch, c *skb.Conn, reply bool) {
 
 // describe makes the packet's transport header that of a later packet of its flow, where one is due.
 func describe(p *skb.Packet, seen, reply bool) {
-	if !reply && !seen {
+	if !reply && !seen || p.Whole() {
 		return
 	}
 	switch p.Proto() {
@@ -176,7 +213,8 @@ func (w *walk) describeKnown(p *skb.Packet) error {
 	if errors.Is(err, node.ErrNotFound) {
 		return nil
 	}
-	if err == nil {
+	if err == nil && (reply || c.TCPState != tcpTimeWait && c.TCPState != tcpClose) {
+		// A closed connection is opened anew, by a SYN.
 		describe(p, c.Status&skb.StatusSeenReply != 0, reply)
 	}
 	return err
@@ -192,8 +230,12 @@ func tupleOf(p *skb.Packet) (t skb.Tuple, known bool) {
 		known = s && d
 	}
 	if typ, code, ok := p.ICMPType(); ok {
-		// The echo id is not described: such a packet is taken for the first of its flow.
+		// Where the echo id is not described, the packet is taken for the first of its flow.
 		t.Dst = netip.AddrPortFrom(t.Dst.Addr(), uint16(typ)<<8|uint16(code))
+		var id uint16
+		id, known = p.ICMPID()
+		t.Src = netip.AddrPortFrom(t.Src.Addr(), id)
+	} else if p.Proto() == skb.ICMP || p.Proto() == skb.ICMPv6 {
 		known = false
 	}
 	return t, known
@@ -237,6 +279,10 @@ func (w *walk) conntrackActive(f skb.Family) (bool, error) {
 }
 
 func (w *walk) usesConntrack(f skb.Family) (bool, error) {
+	hooks, known, err := w.listing(familyOf(f))
+	if known || err != nil {
+		return known && listsConntrack(hooks), err
+	}
 	tables, err := w.legacyTables(f)
 	if err != nil {
 		return false, err
@@ -412,25 +458,40 @@ func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
 }
 
 // clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get. Where
-// the rule leaves only that port there is nothing to choose: TCP is dropped when conntrack confirms the flow
+// there are no ports, or the rule leaves only that port there is nothing to choose: TCP is dropped when conntrack confirms the flow
 // (nf_ct_resolve_clash), and what becomes of other protocols is not modelled.
 func (w *walk) clash(b *branch, next func(*branch)) {
 	p := b.p
-	if p.Ct == nil || !p.Ct.New || !p.HasPorts() || p.Ct.Reply.Dst.Port() == 0 {
+	if p.Ct == nil || !p.Ct.New || p.Proto() == skb.ICMP || p.Proto() == skb.ICMPv6 {
 		next(b)
 		return
 	}
-	_, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
-	if errors.Is(err, node.ErrNotFound) {
-		next(b)
-		return
+	chosen := p.HasPorts() && p.Ct.Reply.Dst.Port() == 0 // the kernel looks for a free one anyway
+	if !chosen {
+		other, _, err := w.ns.Lookup(w.ctx, p.Ct.Reply, p.Ct.ReplyZone)
+		if errors.Is(err, node.ErrNotFound) {
+			next(b)
+			return
+		}
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		if !p.HasPorts() || p.Proto() == skb.DCCP && other.Orig.Src.Port() == 0 {
+			// The kernel knows no ports of this protocol that it could choose (DCCP's are unknown to it since Linux 6.17).
+			reason := fmt.Sprintf("another flow of protocol %s already goes from %s to %s", skb.ProtoName(p.Proto()), p.Ct.Reply.Dst.Addr(), p.Ct.Reply.Src.Addr())
+			w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "drop", Says: reason})
+			w.end(b, end{verdict: trace.Dropped, reason: reason})
+			return
+		}
 	}
+	exhausted, err := w.exhausted(p.Ct)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	if ports := p.Ct.SourcePorts; ports[0] != 0 && ports[0] == ports[1] {
-		reason := fmt.Sprintf("another flow already uses %s, and the rule allows no other port", p.Ct.Reply.Dst)
+	if exhausted {
+		reason := fmt.Sprintf("other flows already use %s, and every port that the rule allows", p.Ct.Reply.Dst)
 		if p.Proto() != skb.TCP {
 			w.unmodelled(b, "two flows with one tuple", next)
 			return
@@ -439,10 +500,36 @@ func (w *walk) clash(b *branch, next func(*branch)) {
 		w.end(b, end{verdict: trace.Dropped, reason: reason})
 		return
 	}
+	if chosen {
+		next(b)
+		return
+	}
 	free := netip.AddrPortFrom(p.Ct.Reply.Dst.Addr(), 0)
 	p.Ct.Reply.Dst = free
 	p.Ct.Status |= skb.StatusSrcNAT
 	p.SetSource(free)
 	w.hop(b, trace.Hop{Hook: p.Hook.String(), Action: "source port chosen by the kernel", Says: "another flow already uses this address and port"})
 	next(b)
+}
+
+// maxPortsTried bounds the range of ports that is looked through: in a wider one a free port is taken for granted.
+const maxPortsTried = 128
+
+// exhausted tells whether other flows have every tuple that a rule's range of source ports allows.
+func (w *walk) exhausted(c *skb.Conn) (bool, error) {
+	low, high := int(c.SourcePorts[0]), int(c.SourcePorts[1])
+	if low == 0 || high < low || high-low >= maxPortsTried {
+		return false, nil
+	}
+	for port := low; port <= high; port++ {
+		t := c.Reply
+		t.Dst = netip.AddrPortFrom(t.Dst.Addr(), uint16(port))
+		if _, _, err := w.ns.Lookup(w.ctx, t, c.ReplyZone); err != nil {
+			if errors.Is(err, node.ErrNotFound) {
+				err = nil
+			}
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -207,6 +207,14 @@ func (w *walk) verdict(b *branch, res rule.Result, by string) {
 	case rule.Queue:
 		b.assume(rule.Assumption{Unknown: &trace.Unknown{What: "the program behind " + res.Action, Where: by}})
 		w.end(b, end{verdict: trace.Undetermined, reason: by + " hands it to a program"})
+	case rule.Stolen:
+		if res.Out != "" {
+			// nf_fwd_netdev_egress: as it is, past the rest of the stack.
+			b.route, b.p.Out = node.Route{Type: node.RouteUnicast, Out: res.Out}, res.Out
+			w.egress(b, func(b *branch) { w.end(b, end{verdict: trace.Forwarded}) })
+			return
+		}
+		fallthrough
 	default:
 		b.assume(rule.Assumption{Unknown: &trace.Unknown{What: res.Action, Where: by}})
 		w.end(b, end{verdict: trace.Undetermined, reason: by + " takes it out of the path"})

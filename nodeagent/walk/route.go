@@ -153,7 +153,31 @@ func (w *walk) inputRoute(b *branch) {
 		}
 	}
 	p.Out = r.Out
+	if !w.countDown(b) {
+		return
+	}
 	w.pass(b, skb.Forward, w.postrouting)
+}
+
+// countDown takes one off a TTL or hop limit that is known, before FORWARD (ip_forward, ip6_forward); it ends a packet that
+// may go no further.
+func (w *walk) countDown(b *branch) bool {
+	off, with := 8, "icmp-ttl-exceeded"
+	if b.p.Family == skb.IPv6 {
+		off, with = 7, "icmp6-hop-limit-exceeded"
+	}
+	v, known, ok := b.p.Network(off, 1)
+	if !ok || known[0] != 0xff {
+		return true
+	}
+	if v[0] <= 1 {
+		reason := fmt.Sprintf("its TTL is %d: it may go no further", v[0])
+		w.hop(b, trace.Hop{Hook: "route", Action: "TTL exceeded", Says: reason})
+		w.end(b, end{verdict: trace.Rejected, with: with, reason: reason})
+		return false
+	}
+	b.p.SetNetwork(off, []byte{v[0] - 1})
+	return true
 }
 
 func (w *walk) sysctlOn(name string) (bool, error) {
@@ -250,6 +274,10 @@ func (w *walk) sourceRefused(p *skb.Packet) (string, error) {
 // input passes INPUT and ends at a socket.
 func (w *walk) input(b *branch) {
 	b.p.Out = ""
+	if b.p.Family == skb.IPv4 && b.p.Fragment() {
+		// ip_local_deliver. IPv6 puts fragments together behind INPUT.
+		w.join(b, "the node takes whole packets: the fragment waits for the others, and this is what becomes of the packet")
+	}
 	w.pass(b, skb.Input, w.deliver)
 }
 
@@ -263,6 +291,7 @@ func (w *walk) postrouting(b *branch) {
 			if p.Ct != nil {
 				p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
 			}
+			p.Refragment()
 			// The routing decision travels with the packet: it is not made again.
 			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
 			return
@@ -272,7 +301,10 @@ func (w *walk) postrouting(b *branch) {
 			w.fail(err)
 			return
 		}
-		leave := func(b *branch) { w.egress(b, w.leave) }
+		leave := func(b *branch) {
+			b.p.Refragment()
+			w.egress(b, w.leave)
+		}
 		if isBridge {
 			w.leaveByBridge(b, bridge, leave)
 			return

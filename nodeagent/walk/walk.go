@@ -49,6 +49,12 @@ type Start struct {
 	FromAddress bool
 	// Reply makes the packet the first answer to a flow.
 	Reply bool
+	// Bytes is the packet from its network header on, when it is known in full: a packet of any kind, with extension headers,
+	// or a fragment. Proto, Source and Destination are then read from it. Nil describes the first packet of a new flow, or
+	// a later one when the flow is known.
+	Bytes []byte
+	// FrameTo is the hardware address that the frame was sent to, where In is the port of a bridge; nil when it is not known.
+	FrameTo []byte
 	// Assume are connection tracking entries that are taken as there.
 	Assume []trace.Tracked
 	// Arrives is an address of this node that the packet was sent to by its last hop: when In is empty, it arrives on the
@@ -134,6 +140,9 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		return nil, err
 	}
 	j.finish()
+	for _, w := range j.places {
+		j.trace.Reads.Hooks = j.trace.Reads.Hooks.Join(w.hookSource())
+	}
 	return j.trace, nil
 }
 
@@ -164,9 +173,18 @@ type walk struct {
 	hooks      map[hookKey][]group
 	chains     []nftables.Chain // all base chains
 	haveNFT    bool             // chains was read
-	rules      map[chainKey]*chainRules
-	tables     map[skb.Family][]*xtables.Table
-	active     map[skb.Family]bool // conntrack
+	// listed is what the kernel has registered at the hooks of a family; unlisted is true where it does not say.
+	listed      map[node.NFTFamily][][]node.HookFunction
+	unlisted    bool
+	deviceHooks map[deviceKey]*deviceHook
+	// devicesUnlisted is true where the kernel does not list the hooks of devices.
+	devicesUnlisted bool
+	// devices are the base chains of the families that have some bound to devices, where the others are listed.
+	devices     []nftables.Chain
+	haveDevices bool
+	rules       map[chainKey]*chainRules
+	tables      map[skb.Family][]*xtables.Table
+	active      map[skb.Family]bool // conntrack
 }
 
 // place returns the part of the journey in a namespace.
@@ -178,7 +196,8 @@ func (j *journey) place(id string) (*walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, rules: map[chainKey]*chainRules{}}
+	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, listed: map[node.NFTFamily][][]node.HookFunction{},
+		rules: map[chainKey]*chainRules{}}
 	w.xt = &xtables.Evaluator{Env: ns}
 	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
 	w.generation, err = ns.NFTGeneration(j.ctx)
@@ -193,6 +212,15 @@ func (j *journey) place(id string) (*walk, error) {
 // unchanged checks that no rule set moved meanwhile.
 func (j *journey) unchanged() error {
 	for _, w := range j.places {
+		if len(w.listed) > 0 {
+			same, err := w.ns.SameHooks(j.ctx)
+			if err != nil {
+				return err
+			}
+			if !same {
+				return errChanged
+			}
+		}
 		if w.noNFT {
 			continue
 		}
@@ -210,12 +238,12 @@ func (j *journey) unchanged() error {
 // begin makes the first branch.
 func (w *walk) begin() (*branch, error) {
 	s := &w.start
-	if !s.Destination.Addr().IsValid() {
+	if s.Bytes == nil && !s.Destination.Addr().IsValid() {
 		return nil, fmt.Errorf("%w: it has no destination", ErrStart)
 	}
 	s.Destination = unmap(s.Destination)
 	local := false
-	if !s.Source.Addr().IsValid() {
+	if s.Bytes == nil && !s.Source.Addr().IsValid() {
 		r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: s.Destination.Addr(), Mark: s.Mark, Proto: s.Proto, DstPort: s.Destination.Port()})
 		if err != nil {
 			return nil, fmt.Errorf("%w: no source address: %w", ErrStart, err)
@@ -227,11 +255,17 @@ func (w *walk) begin() (*branch, error) {
 	}
 	s.Source = unmap(s.Source)
 	p, err := skb.New(s.Proto, s.Source, s.Destination)
+	if s.Bytes != nil {
+		p, err = skb.Parse(s.Bytes)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStart, err)
 	}
+	if s.Bytes != nil {
+		s.Proto, s.Source, s.Destination = p.Proto(), p.Source(), p.Destination()
+	}
 	p.Mark = s.Mark
-	if s.Reply {
+	if s.Reply && s.Bytes == nil {
 		p.SetTCPFlags(0x12, 0x17)       // SYN and ACK
 		p.SetDestination(s.Destination) // a port of 0 is one that the kernel chose
 	}

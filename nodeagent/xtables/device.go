@@ -13,7 +13,7 @@ import (
 // deviceMatches test how the packet came or will go: xt_physdev.c, xt_devgroup.c, xt_mac.c, xt_realm.c.
 // xt_rpfilter's modules are in reverse.go, xt_policy.c in policy.go.
 var deviceMatches = []module{
-	{name: "physdev", modelled: Yes, effect: inert, note: "behind a bridge whose frames pass the IP hooks: depends", revisions: []revision{{size: 66, match: matchPhysdev, text: textPhysdev}}},
+	{name: "physdev", modelled: Yes, effect: inert, note: "for a packet that is said to come from a bridge device, whose port is not known: depends", revisions: []revision{{size: 66, match: matchPhysdev, text: textPhysdev}}},
 	{name: "devgroup", modelled: Yes, effect: inert, revisions: []revision{{size: 20, match: matchDevgroup, text: textDevgroup}}},
 	{name: "mac", modelled: Depends, effect: inert, note: "never matches on interfaces that are not Ethernet", revisions: []revision{{size: 12, match: matchMAC, text: textMAC}}},
 	{name: "realm", family: skb.IPv4, modelled: Depends, effect: inert, revisions: []revision{{size: 9, match: matchRealm, text: textRealm}}},
@@ -53,6 +53,9 @@ const (
 // it asks for; any other packet matches exactly when every option is inverted.
 func matchPhysdev(c *call) (bool, error) {
 	inv, bits := c.info[64], c.info[65]
+	if c.p.PhysIn != "" {
+		return c.physdev(inv, bits), nil
+	}
 	bridged, err := c.mayBeBridged()
 	if err != nil {
 		return false, err
@@ -63,6 +66,21 @@ func matchPhysdev(c *call) (bool, error) {
 		return c.depends("bridge port: %s", w.String()), nil
 	}
 	return bits&^inv&physAll == 0, nil
+}
+
+// physdev compares the bridge ports of a frame that is in the IP hooks.
+func (c *call) physdev(inv, bits uint8) bool {
+	in, out := c.p.PhysIn, c.p.PhysOut
+	if out == "" && c.p.Out == c.p.In && bits&(physOut|physIsOut|physBridged) != 0 {
+		// The frame crosses the bridge, to a port that the bridge has not learned.
+		w := &writer{}
+		textPhysdev(w, c.info)
+		return c.depends("bridge port: %s", w.String())
+	}
+	is := func(bit uint8, holds bool) bool { return bits&bit == 0 || holds == (inv&bit == 0) }
+	return is(physBridged, out != "") && is(physIsIn, true) && is(physIsOut, out != "") &&
+		is(physIn, interfaceEqual(in, c.info[:16], c.info[16:32])) &&
+		(bits&physOut == 0 || out != "" && is(physOut, interfaceEqual(out, c.info[32:48], c.info[48:64])))
 }
 
 func (c *call) mayBeBridged() (bool, error) {

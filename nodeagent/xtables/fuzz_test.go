@@ -10,6 +10,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/fuzz"
 )
 
 // emptyNode is a node without anything.
@@ -84,26 +85,28 @@ func FuzzMatchesAndTargets(f *testing.F) {
 	}
 	e := &Evaluator{Env: emptyNode{}}
 	f.Fuzz(func(t *testing.T, name string, rev uint8, info []byte, match bool) {
-		for _, p := range fuzzPackets(t) {
-			_, err := rule.Enumerate(256, func(ch *rule.Chooser) (bool, error) {
-				p := p.Clone()
-				if match {
-					return e.EvalMatch(context.Background(), name, rev, info, p.Family, p, ch)
+		fuzz.Bounded(t, func() {
+			for _, p := range fuzzPackets(t) {
+				_, err := rule.Enumerate(256, func(ch *rule.Chooser) (bool, error) {
+					p := p.Clone()
+					if match {
+						return e.EvalMatch(context.Background(), name, rev, info, p.Family, p, ch)
+					}
+					_, err := e.EvalTarget(context.Background(), name, rev, info, p.Family, p, ch)
+					return true, err
+				})
+				if errors.Is(err, rule.ErrTooManyBranches) {
+					t.Fatalf("%s revision %d: %v", name, rev, err)
 				}
-				_, err := e.EvalTarget(context.Background(), name, rev, info, p.Family, p, ch)
-				return true, err
-			})
-			if errors.Is(err, rule.ErrTooManyBranches) {
-				t.Fatalf("%s revision %d: %v", name, rev, err)
+				if text := MatchText(name, rev, info, p.Family) + TargetText(name, rev, info, p.Family); len(text) > 1<<16 {
+					t.Fatalf("%s revision %d: a text of %d bytes", name, rev, len(text))
+				}
+				MatchUsesConntrack(name, rev, info)
+				TargetUsesConntrack(name, rev, info)
+				MatchPure(name, rev, info)
+				TargetHasEffect(name, rev, info)
 			}
-			if text := MatchText(name, rev, info, p.Family) + TargetText(name, rev, info, p.Family); len(text) > 1<<16 {
-				t.Fatalf("%s revision %d: a text of %d bytes", name, rev, len(text))
-			}
-			MatchUsesConntrack(name, rev, info)
-			TargetUsesConntrack(name, rev, info)
-			MatchPure(name, rev, info)
-			TargetHasEffect(name, rev, info)
-		}
+		})
 	})
 }
 
@@ -122,35 +125,37 @@ func FuzzTable(f *testing.F) {
 	f.Add(append(entry("", 152), entry("ERROR", 0)...), uint32(0), uint32(152), false)
 	f.Add(make([]byte, 400), uint32(8), uint32(0), true)
 	f.Fuzz(func(t *testing.T, entries []byte, hook, underflow uint32, v6 bool) {
-		family := skb.IPv4
-		if v6 {
-			family = skb.IPv6
-		}
-		info := make([]byte, getinfoSize)
-		copy(info, "filter")
-		binary.NativeEndian.PutUint32(info[32:], 1<<skb.Input)
-		binary.NativeEndian.PutUint32(info[36+4*int(skb.Input):], hook)
-		binary.NativeEndian.PutUint32(info[56+4*int(skb.Input):], underflow)
-		binary.NativeEndian.PutUint32(info[80:], uint32(len(entries)))
-		tab, err := DecodeTable(family, "filter", info, entries)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tab.UsesConntrack()
-		_ = tab.Chains(func(Chain) bool { return true })
-		e := &Evaluator{Env: emptyNode{}}
-		for _, p := range fuzzPackets(t)[:1] {
-			if p.Family != family {
-				continue
+		fuzz.Bounded(t, func() {
+			family := skb.IPv4
+			if v6 {
+				family = skb.IPv6
 			}
-			r, err := tab.First(hook)
-			for n := 0; err == nil && n < 1000; n++ {
-				tab.RuleText(r)
-				_, _ = rule.Enumerate(64, func(ch *rule.Chooser) (LegacyResult, error) {
-					return e.EvalRule(context.Background(), tab, r, p.Clone(), ch)
-				})
-				r, err = tab.Next(r)
+			info := make([]byte, getinfoSize)
+			copy(info, "filter")
+			binary.NativeEndian.PutUint32(info[32:], 1<<skb.Input)
+			binary.NativeEndian.PutUint32(info[36+4*int(skb.Input):], hook)
+			binary.NativeEndian.PutUint32(info[56+4*int(skb.Input):], underflow)
+			binary.NativeEndian.PutUint32(info[80:], uint32(len(entries)))
+			tab, err := DecodeTable(family, "filter", info, entries)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
+			tab.UsesConntrack()
+			_ = tab.Chains(func(Chain) bool { return true })
+			e := &Evaluator{Env: emptyNode{}}
+			for _, p := range fuzzPackets(t)[:1] {
+				if p.Family != family {
+					continue
+				}
+				r, err := tab.First(hook)
+				for n := 0; err == nil && n < 1000; n++ {
+					tab.RuleText(r)
+					_, _ = rule.Enumerate(64, func(ch *rule.Chooser) (LegacyResult, error) {
+						return e.EvalRule(context.Background(), tab, r, p.Clone(), ch)
+					})
+					r, err = tab.Next(r)
+				}
+			}
+		})
 	})
 }

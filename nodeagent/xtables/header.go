@@ -94,14 +94,13 @@ func interfaceEqual(name string, iface, mask []byte) bool {
 	return true
 }
 
-// fragment tells whether the packet is an IPv4 fragment other than the first (or an IPv6 one: those are never described
-// with a fragment header, so no).
+// fragment tells whether the packet is a fragment other than the first.
 func fragment(p *skb.Packet) tri {
-	if p.Family != skb.IPv4 {
-		return no
+	later, known := p.LaterFragment()
+	if !known {
+		return maybe
 	}
-	v, known, _ := p.Network(6, 2)
-	return differs(v, known, []byte{0x1f, 0xff}, []byte{0, 0})
+	return triOf(later)
 }
 
 // headerText writes the conditions of the IP header as iptables-save does.

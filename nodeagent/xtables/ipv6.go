@@ -8,23 +8,23 @@ import (
 )
 
 // ipv6Matches test extension headers: ip6t_frag.c, ip6t_rt.c, ip6t_hbh.c (also dst), ip6t_mh.c, ip6t_eui64.c,
-// ip6t_ipv6header.c, ip6t_ah.c, ip6t_srh.c. A header that is not there never matches; what is inside one is not described.
+// ip6t_ipv6header.c, ip6t_ah.c, ip6t_srh.c; what they look for in headers is in ipv6header.go.
 var ipv6Matches = []module{
-	{name: "frag", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 14, match: matchHeader(headerFragment, textFrag), text: textFrag}}},
-	{name: "rt", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 277, match: matchHeader(headerRouting, textRouting), text: textRouting}}},
-	{name: "hbh", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 39, match: matchHeader(headerHop, textOptions("hbh")), text: textOptions("hbh")}}},
-	{name: "dst", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 39, match: matchHeader(headerDest, textOptions("dst")), text: textOptions("dst")}}},
-	{name: "ah", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 14, match: matchHeader(headerAuth, textAH6), text: textAH6}}},
+	{name: "frag", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 14, match: matchFrag, text: textFrag}}},
+	{name: "rt", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 277, match: matchRouting, text: textRouting}}},
+	{name: "hbh", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 39, match: matchOptions(headerHop, textOptions("hbh")), text: textOptions("hbh")}}},
+	{name: "dst", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 39, match: matchOptions(headerDest, textOptions("dst")), text: textOptions("dst")}}},
+	{name: "ah", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{{size: 14, match: matchAH6, text: textAH6}}},
 	{name: "srh", family: skb.IPv6, modelled: Yes, effect: inert, note: noteHeader, revisions: []revision{
-		{rev: 0, size: 10, match: matchHeader(headerRouting, textSRH), text: textSRH},
-		{rev: 1, size: 108, match: matchHeader(headerRouting, textSRH), text: textSRH},
+		{rev: 0, size: 10, match: matchSRH, text: textSRH},
+		{rev: 1, size: 108, match: matchSRH, text: textSRH},
 	}},
 	{name: "mh", family: skb.IPv6, modelled: Yes, effect: inert, revisions: []revision{{size: 3, match: matchMobility, text: textMobility}}},
 	{name: "ipv6header", family: skb.IPv6, modelled: Yes, effect: inert, revisions: []revision{{size: 3, match: matchIPv6Header, text: textIPv6Header}}},
 	{name: "eui64", family: skb.IPv6, modelled: Depends, effect: inert, note: "the sender's hardware address is not described", revisions: []revision{{size: 0, match: matchEUI64}}},
 }
 
-const noteHeader = "no such header: never; one of which the content matters: depends"
+const noteHeader = "bytes of the header that are not known: depends"
 
 // Next header values that are extension headers to iptables (ip6t_ext_hdr).
 const (
@@ -48,58 +48,11 @@ func extensionHeader(h byte) bool {
 // headers lists the chain of next header values from the IPv6 header on, the transport protocol last; whole is false when
 // a part of it is not known.
 func (c *call) headers() (chain []byte, whole bool) {
-	v, k := c.network(6, 1)
-	off := 40
-	for range 16 {
-		if k[0] != 0xff {
-			return chain, false
-		}
-		chain = append(chain, v[0])
-		h := v[0]
-		if !extensionHeader(h) || h == headerNone || h == headerESP {
-			return chain, true
-		}
-		b, known := c.network(off, 2)
-		if known[0] != 0xff || known[1] != 0xff {
-			return chain, false
-		}
-		switch h {
-		case headerFragment:
-			off += 8
-		case headerAuth:
-			off += (int(b[1]) + 2) * 4
-		default:
-			off += (int(b[1]) + 1) * 8
-		}
-		v, k = b[:1], known[:1]
+	all, whole := c.p.Headers()
+	for _, h := range all {
+		chain = append(chain, h.Type)
 	}
-	return chain, false
-}
-
-// has tells whether the packet has a header.
-func (c *call) has(header byte) tri {
-	chain, whole := c.headers()
-	for _, h := range chain {
-		if h == header {
-			return yes
-		}
-	}
-	if !whole {
-		return maybe
-	}
-	return no
-}
-
-// matchHeader is a match on the content of one extension header.
-func matchHeader(header byte, text func(*writer, []byte)) func(*call) (bool, error) {
-	return func(c *call) (bool, error) {
-		if c.has(header) == no {
-			return false, nil
-		}
-		w := &writer{family: c.family, rev: c.rev}
-		text(w, c.info)
-		return c.depends("extension header %d: %s %s", header, c.name, w.String()), nil
-	}
+	return chain, whole
 }
 
 // matchMobility is mh_mt6.

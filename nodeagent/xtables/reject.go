@@ -42,6 +42,9 @@ func targetReject(c *call) (rule.Result, error) {
 	if with == "" || with == "echo-reply" {
 		return silent("with type " + with)
 	}
+	if c.p.Fragment() && (with == tcpReset || skb.ChecksumOfAll(c.p.Proto())) {
+		return silent("a fragment, whose checksum is never right")
+	}
 	if c.decide(fragment(c.p), "the packet is a further fragment") {
 		return silent("a further fragment")
 	}

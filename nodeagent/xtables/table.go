@@ -298,6 +298,27 @@ func (t *Table) UsesConntrack() bool {
 	return false
 }
 
+// UsesDefrag reports whether a rule of the table turns defragmentation on without connection tracking: socket and TPROXY.
+func (t *Table) UsesDefrag() bool {
+	for off := uint32(0); int64(off) < int64(len(t.entries)); {
+		r, err := t.entry(off)
+		if err != nil {
+			return false
+		}
+		name, _, _ := r.targetHeader()
+		used := name == "TPROXY"
+		r.matches(t.l, func(name string, _ uint8, _ []byte) bool {
+			used = used || name == "socket"
+			return !used
+		})
+		if used {
+			return true
+		}
+		off = r.Next
+	}
+	return false
+}
+
 // matches calls f for each match of the rule until f returns false; it returns false when the entry is damaged.
 func (r Rule) matches(l *layout, f func(name string, rev uint8, info []byte) bool) bool {
 	for at := l.entry; at < r.target; {

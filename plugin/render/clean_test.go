@@ -3,6 +3,8 @@ package render
 import (
 	"strings"
 	"testing"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/fuzz"
 )
 
 func TestCleanTakesOutWhatActsOnATerminal(t *testing.T) {
@@ -26,9 +28,11 @@ func TestCleanTakesOutWhatActsOnATerminal(t *testing.T) {
 func FuzzClean(f *testing.F) {
 	f.Add("a\x1b[2J")
 	f.Fuzz(func(t *testing.T, s string) {
-		if got := Clean(s); strings.ContainsAny(got, "\x00\x07\x1b\n\r\u009b\u202e") {
-			t.Errorf("%q", got)
-		}
+		fuzz.Bounded(t, func() {
+			if got := Clean(s); strings.ContainsAny(got, "\x00\x07\x1b\n\r\u009b\u202e") {
+				t.Errorf("%q", got)
+			}
+		})
 	})
 }
 

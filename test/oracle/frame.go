@@ -26,7 +26,15 @@ const (
 	// answer is the reply to it, further the packet in the first direction that follows.
 	answer
 	further
+	// A TCP connection closes then: one side's FIN, the other's, and the last ACK. reopening is a SYN that opens it anew.
+	closing
+	closed
+	lastACK
+	reopening
 )
+
+// back reports whether the stage's packet goes from the flow's far side to its opener.
+func (s stage) back() bool { return s == answer || s == closed }
 
 // segment is a packet to send.
 type segment struct {
@@ -35,6 +43,25 @@ type segment struct {
 	stage    stage
 	// id is recognised when the packet is seen; peer is the id of the packet that this one answers.
 	id, peer uint32
+	// echo is the identifier of an ICMP echo.
+	echo uint16
+	// shape is how the packet differs from the plainest of its kind.
+	shape
+	// rest is the id of the later fragment, when the packet is cut.
+	rest uint32
+}
+
+// shape is how a packet differs from the plainest of its kind.
+type shape struct {
+	// headers stand between the IP header and the transport header: IPv6 extension headers, or IPv4 options.
+	headers []string
+	// flags are the TCP flags of the opening packet, 0 for SYN; mss is its MSS option, 0 for none.
+	flags byte
+	mss   uint16
+	// tos is the type of service byte or traffic class; ttl is the TTL or hop limit, 0 for 64.
+	tos, ttl byte
+	// cut makes the packet two fragments.
+	cut bool
 }
 
 // The id travels in what no rule translates: a TCP sequence number (in its upper 24 bits), an SCTP initiate tag or
@@ -42,7 +69,11 @@ type segment struct {
 
 const magic = 0x53564354
 
+// resetMark is in the urgent pointer of a reset that was sent, to tell it from those that the node sends.
+const resetMark = 0x5356
+
 const (
+	tcpFIN = 0x01
 	tcpSYN = 0x02
 	tcpRST = 0x04
 	tcpACK = 0x10
@@ -61,14 +92,33 @@ func (s segment) bytes() []byte {
 			ack, flags = s.peer<<8+1, tcpSYN|tcpACK
 		case further:
 			seq, ack, flags = s.id<<8+1, s.peer<<8+1, tcpACK
+		case closing:
+			seq, ack, flags = s.id<<8+1, s.peer<<8+1, tcpFIN|tcpACK
+		case closed:
+			seq, ack, flags = s.id<<8+1, s.peer<<8+2, tcpFIN|tcpACK
+		case lastACK:
+			seq, ack, flags = s.id<<8+2, s.peer<<8+2, tcpACK
+		case reopening:
+			seq = s.id<<8 + 200
+		}
+		if s.flags != 0 {
+			flags = s.flags
+		}
+		if s.mss != 0 {
+			l4 = binary.BigEndian.AppendUint16(append(l4, 2, 4), s.mss)
+			l4 = append(l4, 1, 1, 4, 2) // no operation, and selective acknowledgements permitted
 		}
 		binary.BigEndian.PutUint32(l4[4:], seq)
 		binary.BigEndian.PutUint32(l4[8:], ack)
-		l4[12], l4[13] = 5<<4, flags
+		l4[12], l4[13] = byte(len(l4)/4)<<4, flags
+		l4 = append(l4, s.more(len(l4))...)
 		binary.BigEndian.PutUint16(l4[14:], 65535)
+		if flags&tcpRST != 0 {
+			binary.BigEndian.PutUint16(l4[18:], resetMark)
+		}
 		s.putSum(l4, 16)
 	case protoUDP:
-		l4 = make([]byte, 16)
+		l4 = append(make([]byte, 16), s.more(16)...)
 		s.putPorts(l4)
 		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
 		s.putID(l4[8:])
@@ -76,39 +126,22 @@ func (s segment) bytes() []byte {
 	case protoSCTP:
 		l4 = s.sctp()
 	case protoICMP, protoICMPv6:
-		l4 = make([]byte, 16)
+		l4 = append(make([]byte, 16), s.more(16)...)
 		l4[0] = 8
 		if s.proto == protoICMPv6 {
 			l4[0] = 128
 		}
-		binary.BigEndian.PutUint16(l4[4:], uint16(s.id))
+		if s.stage.back() {
+			l4[0] = map[uint8]byte{protoICMP: 0, protoICMPv6: 129}[s.proto]
+		}
+		binary.BigEndian.PutUint16(l4[4:], s.echo)
 		binary.BigEndian.PutUint16(l4[6:], 1)
 		s.putID(l4[8:])
 		s.putSum(l4, 2)
+	default:
+		l4 = s.otherProtocol()
 	}
-	return append(s.network(len(l4)), l4...)
-}
-
-func (s segment) network(n int) []byte {
-	if s.src.Addr().Is4() {
-		h := make([]byte, 20)
-		h[0] = 0x45
-		binary.BigEndian.PutUint16(h[2:], uint16(20+n))
-		binary.BigEndian.PutUint16(h[4:], uint16(s.id))
-		h[6] = 0x40 // don't fragment
-		h[8], h[9] = 64, s.proto
-		copy(h[12:], s.src.Addr().AsSlice())
-		copy(h[16:], s.dst.Addr().AsSlice())
-		binary.BigEndian.PutUint16(h[10:], checksum(h, 0))
-		return h
-	}
-	h := make([]byte, 40)
-	h[0] = 0x60
-	binary.BigEndian.PutUint16(h[4:], uint16(n))
-	h[6], h[7] = s.proto, 64
-	copy(h[8:], s.src.Addr().AsSlice())
-	copy(h[24:], s.dst.Addr().AsSlice())
-	return h
+	return s.wrap(l4)
 }
 
 func (s segment) putPorts(l4 []byte) {

@@ -23,17 +23,56 @@ func generalShots(d dice, p *pool, n int) []Shot {
 				s.Proto = protoICMPv6
 			}
 			s.Src, s.Dst = netip.AddrPortFrom(src, 0), netip.AddrPortFrom(dst, 0)
+			s.vary(d, p)
 			shots = append(shots, s)
 			continue
 		}
 		s.Src, s.Dst = netip.AddrPortFrom(src, ports.take()), netip.AddrPortFrom(dst, pick[uint16](d, 80, 80, 443, 53, 8080, 30080))
 		s.Then = pick(d, 0, 0, 1, 2)
+		s.vary(d, p)
 		for range pick(d, 1, 1, 1, 1, 4) {
 			s.Src = netip.AddrPortFrom(src, ports.take())
 			shots = append(shots, s)
 		}
 	}
 	return shots
+}
+
+// vary gives the packet in full now and then, with what makes packets differ.
+func (s *Shot) vary(d dice, p *pool) {
+	if !d.one(3) {
+		return
+	}
+	s.Exact = true
+	s.Then = pick(d, 0, 0, 1, 2)
+	if d.one(6) {
+		s.tos = pick[byte](d, 0x10, 0x20, 2, 0xb8)
+	}
+	if d.one(12) {
+		s.ttl = pick[byte](d, 1, 2, 10, 255)
+	}
+	if d.one(5) && s.Proto != protoSCTP {
+		s.cut, s.Then = true, 0
+		return
+	}
+	if d.one(4) && !p.v4 && s.From != "local" {
+		s.headers = pick(d, []string{"hbh"}, []string{"dst"}, []string{"hbh", "dst"}, []string{"frag"}, []string{"rt"}, []string{"dst2", "rt"}, []string{"dst", "frag"})
+	}
+	if d.one(8) && p.v4 && s.From != "local" {
+		s.headers = pick(d, []string{"nop"}, []string{"ra"})
+	}
+	if s.Proto != protoTCP {
+		return
+	}
+	switch d.IntN(4) {
+	case 0:
+		s.Then = pick(d, 3, 4, 5, 6)
+	case 1:
+		s.flags = pick[byte](d, tcpACK, tcpFIN|tcpACK, tcpRST|tcpACK, tcpSYN|tcpACK, tcpSYN|tcpFIN, 0x40|tcpSYN)
+		s.Then = 0
+	case 2:
+		s.mss = pick[uint16](d, 1460, 1300, 536)
+	}
 }
 
 // randomNode changes the node's routes, policy rules, addresses and sysctls now and then.

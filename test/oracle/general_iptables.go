@@ -46,6 +46,8 @@ type xtGenerator struct {
 	sets []ipSet
 	// guard lets the answers of refusals pass every chain.
 	guard bool
+	// bridged is set when the node has a bridge.
+	bridged bool
 }
 
 // tables writes rules for some tables.

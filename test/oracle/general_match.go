@@ -24,13 +24,13 @@ func (g *xtGenerator) matches(c chainPlace, proto string) []func() string {
 		if !c.only("PREROUTING", "INPUT", "FORWARD") {
 			return ""
 		}
-		return g.not() + "-i " + pick(d, "ext", "eth1", "p+", "p1", "lo", "e+")
+		return g.not() + "-i " + pick(d, g.interfaces()...)
 	}
 	out := func() string {
 		if !c.only("FORWARD", "OUTPUT", "POSTROUTING") {
 			return ""
 		}
-		return g.not() + "-o " + pick(d, "ext", "eth1", "p+", "p1", "lo", "e+")
+		return g.not() + "-o " + pick(d, g.interfaces()...)
 	}
 	m := func(format string, a ...any) func() string {
 		return func() string { return "-m " + fmt.Sprintf(format, a...) }
@@ -60,8 +60,20 @@ func (g *xtGenerator) matches(c chainPlace, proto string) []func() string {
 		m("set %s--match-set %s", g.not(), g.setUse()),
 		m("connlabel --label 1"),
 	}
+	if g.bridged {
+		list = append(list, m("physdev %s--physdev-in %s", g.not(), pick(d, "p2", "p3", "p+")))
+		if c.only("FORWARD") {
+			list = append(list, m("physdev %s--physdev-out %s", g.not(), pick(d, "p2", "p3")), m("physdev %s--physdev-is-bridged", g.not()), m("physdev %s--physdev-is-bridged", g.not()))
+		}
+	}
 	if c.table != "raw" {
 		list = append(list, g.conntrackMatches()...)
+	}
+	if p.v4 {
+		list = append(list, func() string { return g.not() + "-f" })
+	} else {
+		list = append(list, m("frag --frag%s", pick(d, "first", "last", "more")), m("hbh --hbh-len 8"), m("dst --dst-len %s", pick(d, "8", "16")), m("rt --rt-type 253"),
+			m("ipv6header --header %s --soft", pick(d, "hop", "dst", "frag", "route")))
 	}
 	if p.v4 {
 		list = append(list, m("ttl --ttl-%s 64", pick(d, "eq", "lt", "gt")), m("tos %s--tos %s", g.not(), pick(d, "0x00/0xff", "0x10/0x3f")))
@@ -128,4 +140,12 @@ func (g *xtGenerator) conntrackMatches() []func() string {
 		m("conntrack --ctstate NEW"),
 		m("iprange --src-range %s-%s", p.clients["ext"][0], p.clients["ext"][1]),
 	}
+}
+
+// interfaces are names that rules ask for.
+func (g *xtGenerator) interfaces() []string {
+	if g.bridged {
+		return []string{"ext", "br0", "br0", "p1", "p+"}
+	}
+	return []string{"ext", "eth1", "p+", "p1", "lo", "e+"}
 }

@@ -15,7 +15,9 @@ type nftGenerator struct {
 	// family and table are those of the table being written.
 	family, table string
 	guard         bool
-	lines         []string
+	// bridged is set when the node has a bridge.
+	bridged bool
+	lines   []string
 	// sets, maps and vmaps are the named ones of the table, with the expression that is their key.
 	sets, verdictMaps []nftSet
 	// dynamic is a set that rules add to.
@@ -73,7 +75,7 @@ func (g *nftGenerator) tables(n int) string {
 		g.family, g.table = pick(g.d, g.ip(), g.ip(), "inet"), fmt.Sprintf("t%d", i)
 		g.oneTable()
 	}
-	if g.d.one(8) {
+	if g.d.one(6) {
 		g.netdev()
 	}
 	return strings.Join(g.lines, "\n") + "\n"
@@ -151,9 +153,9 @@ func (g *nftGenerator) priority(kind, hook string) int {
 	case kind == "route":
 		return pick(d, -150, -150, 0, -90)
 	case hook == "prerouting":
-		return pick(d, -300, -150, -110, -90, 0, -199)
+		return pick(d, -300, -150, -110, -90, 0, -199, -450)
 	case hook == "output":
-		return pick(d, -300, -150, -110, -90, 0, 10)
+		return pick(d, -300, -150, -110, -90, 0, 10, -450)
 	case hook == "postrouting":
 		return pick(d, -150, 0, 99, 101, 300)
 	}
@@ -217,12 +219,24 @@ func (g *nftGenerator) namedSets() {
 	}
 }
 
-// netdev writes a chain on an interface.
+// netdev writes chains on interfaces: at ingress and egress, of family netdev, or inet.
 func (g *nftGenerator) netdev() {
 	d := g.d
 	g.add("add table netdev nd")
-	g.add("add chain netdev nd in { type filter hook ingress device %s priority 0; }", pick(d, "ext", "p1"))
-	g.add("add rule netdev nd in %s daddr %s %s", g.ip(), g.network(), pick(d, "drop", "meta mark set 0x1", "accept", "counter"))
+	table, dev := "netdev nd", pick(d, "ext", "p1")
+	hook := pick(d, "ingress", "ingress", "egress")
+	if hook == "ingress" && d.one(3) {
+		table = "inet ndi"
+		g.add("add table inet ndi")
+	}
+	g.add("add chain %s dev { type filter hook %s device %s priority %d; }", table, hook, dev, pick(d, 0, -10))
+	verdicts := []string{"drop", "meta mark set 0x1", "accept", "counter"}
+	if table == "netdev nd" {
+		verdicts = append(verdicts, "fwd to "+pick(d, "eth1", "p2"))
+	}
+	for range 1 + d.IntN(2) {
+		g.add("add rule %s dev %s daddr %s %s", table, g.ip(), g.network(), pick(d, verdicts...))
+	}
 }
 
 // generalNFTCase is a node with random nftables rules.

@@ -203,10 +203,10 @@ func (g *nftGenerator) oddMatch(ports string) (text, proto string) {
 	}
 	if g.p.v4 {
 		list = append(list, "ip ttl "+pick(d, "64", "> 10"), "ip protocol "+g.op()+pick(d, "tcp", "{ tcp, udp }"), "ip version 4", "ip hdrlength "+pick(d, "5", "> 5"),
-			"ip frag-off & 0x1fff == 0", "ip id 1", "ip length < 100", "ip saddr & 255.255.255.0 == 10.244.1.0", "ip option rr exists",
+			"ip frag-off & 0x1fff == 0", "ip frag-off & 0x1fff != 0", "ip frag-off & 0x2000 != 0", "ip option ra exists", "ip hdrlength > 5", "ip id 1", "ip length < 100", "ip saddr & 255.255.255.0 == 10.244.1.0", "ip option rr exists",
 			"rt ip nexthop 192.0.2.254")
 	} else {
-		list = append(list, "ip6 hoplimit > 10", "ip6 nexthdr "+g.op()+pick(d, "tcp", "udp"), "ip6 length < 100", "exthdr frag exists", "ip6 flowlabel 0",
+		list = append(list, "ip6 hoplimit > 10", "ip6 nexthdr "+g.op()+pick(d, "tcp", "udp"), "ip6 length < 100", "exthdr frag exists", "frag more-fragments 1", "frag frag-off 5", "exthdr hbh exists", "dst hdrlength 0", "rt type 253", "exthdr dst missing", "ip6 flowlabel 0",
 			"ip6 saddr & ffff:ffff:: == fd00:10::")
 	}
 	if ports == "" {

@@ -78,17 +78,64 @@ func wanted(want []string, f Fate) bool {
 func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 	switch out.Verdict {
 	case trace.Forwarded:
-		return f.Kind == Forwarded && f.Out == out.Out && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
+		if o.joined(out) && o.incomplete(f) {
+			return true
+		}
+		// A bridge is left by one of its ports.
+		return f.Kind == Forwarded && (f.Out == out.Out || c.bridged() && out.Out == "br0" && slices.Contains(bridgePorts, f.Out)) && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Local, trace.Delivered:
+		if o.incomplete(f) || f.Kind == Silent && c.Shots[o.Shot].goesNoFurther() {
+			return true
+		}
 		return f.Kind == Local && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Rejected:
-		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
+		if o.later && f.Kind == Silent {
+			return true // the answer is to the first fragment
+		}
+		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded") || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
 	case trace.Dropped:
 		// When a rule's change leaves a local packet without a route, its sender gets the error of the routing decision.
 		return f.Kind == Silent || f.Kind == Refused && o.sendErr != nil && !strings.Contains(f.With, "-")
 	}
 	return false
 }
+
+// incomplete tells whether a fragment may have waited for the other in vain: that one was dropped, or went another way.
+func (o *Observation) incomplete(f Fate) bool {
+	if o.other == nil || f.Kind != Silent {
+		return false
+	}
+	switch o.other.Fate.Kind {
+	case Silent:
+		return slices.ContainsFunc(o.other.outcomes(), func(out trace.Outcome) bool {
+			return out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined
+		})
+	case Local:
+		return false
+	}
+	return true
+}
+
+// joined tells whether the outcome is that of a whole packet, put together from fragments.
+func (o *Observation) joined(out trace.Outcome) bool {
+	return slices.ContainsFunc(out.Path, func(h int) bool { return o.Trace.Hops[h].Action == "defragmentation" })
+}
+
+func (o *Observation) outcomes() []trace.Outcome {
+	if o.Trace == nil {
+		return nil
+	}
+	return o.Trace.Outcomes
+}
+
+// goesNoFurther tells whether the node's stack may discard the packet behind INPUT: it takes neither segment routing nor
+// authentication headers, and loses its way in headers in front of a fragment header that conntrack has taken out.
+func (s Shot) goesNoFurther() bool {
+	return slices.Contains(s.headers, "srh") || slices.Contains(s.headers, "ah") || slices.Index(s.headers, "frag") > 0
+}
+
+// bridgePorts are the ports of the bridge in cases that have one.
+var bridgePorts = []string{"p2", "p3"}
 
 // routeErrors is how many ICMP errors about routes the kernel sends one source in a row (net.ipv4.route.error_burst over
 // error_cost; both are the whole machine's).

@@ -22,6 +22,7 @@ var tools = map[string][]string{
 	"ip6tables-nft":    {"ip6tables-nft-restore", "--noflush"},
 	"nft":              {"nft", "-f", "-"},
 	"ipset":            {"ipset", "restore"},
+	"bridge":           {"bridge", "-batch", "-"},
 }
 
 // loadError says that a tool refused its input.
@@ -56,9 +57,13 @@ func runTool(lock, tool, input string) error {
 func load(lock string, steps []Step) error {
 	for _, s := range steps {
 		var err error
-		if s.Tool == "sysctl" {
+		switch s.Tool {
+		case "sysctl":
 			err = writeSysctls(strings.Split(s.Input, "\n"))
-		} else {
+		case "nfacct":
+			err = account(s.Input)
+		case "listen": // when the node's stack is open
+		default:
 			err = runTool(lock, s.Tool, s.Input)
 		}
 		if err != nil {

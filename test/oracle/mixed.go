@@ -237,13 +237,13 @@ func operatorRules(d dice, p *pool) string {
 add set inet operator banned { type %[2]s_addr; flags interval; elements = { %[3]s, %[4]s }; }
 add chain inet operator early { type filter hook prerouting priority %[5]d; }
 add chain inet operator in { type filter hook input priority %[6]d; }
-add chain inet operator fwd { type filter hook forward priority %[7]d; }
+add chain inet operator forw { type filter hook forward priority %[7]d; }
 add chain inet operator out { type filter hook output priority %[8]d; }
 add rule inet operator early %[1]s saddr @banned counter drop
 add rule inet operator in tcp dport 443 ct state new limit rate over 100000/second drop
 add rule inet operator in udp dport 53 reject
-add rule inet operator fwd ct state established,related accept
-add rule inet operator fwd %[1]s daddr %[9]s tcp dport { 80, 8080 } counter drop
+add rule inet operator forw ct state established,related accept
+add rule inet operator forw %[1]s daddr %[9]s tcp dport { 80, 8080 } counter drop
 add rule inet operator out oifname "eth1" udp dport 53 reject with icmpx type admin-prohibited
 `, family, map[bool]string{true: "ipv4", false: "ipv6"}[p.v4], p.clients["ext"][1], p.pods[2], priority(), priority(), priority(), priority(), p.pods[1])
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,11 +31,16 @@ const (
 
 // Lab runs cases. It is not safe for concurrent use.
 type Lab struct {
+	// Short tells which constructs the engine shall be asked about without; nil asks about none.
+	Short func(construct string) bool
+
 	node, far  *thread
 	wire       *wire
 	lock       string
 	generation int
 	nextID     uint32
+	// derived keeps the engine from the kernel's lists of hooks: it derives them from tables and chains.
+	derived bool
 }
 
 // NewLab makes the namespaces. lock is the path that iptables' lock file gets.
@@ -86,10 +92,17 @@ type Observation struct {
 
 	// refused is how many packets of the same source were refused before, in the same case.
 	refused int
-	id      uint32
-	aliases []uint32
-	seen    []Fate
-	sendErr error
+	// other is the other fragment of the same packet, nil when it was sent in one; later tells whether this is the later one.
+	other *Observation
+	later bool
+	// without are the engine's answers without one rule of the way, by the rule, where they were asked for.
+	without map[ruleKey]*trace.Trace
+	// constructs are what the rules of the way are made of.
+	constructs map[ruleKey][]string
+	id         uint32
+	aliases    []uint32
+	seen       []Fate
+	sendErr    error
 }
 
 // bench is a node while its case runs.
@@ -101,6 +114,8 @@ type bench struct {
 	all   []*Observation
 	// refusals counts refused packets by source.
 	refusals map[netip.Addr]int
+	// expressions are what rules are made of, as far as they were looked up.
+	expressions map[ruleKey][]string
 }
 
 // Run loads a case into a fresh node and sends its packets. The node of the case before goes away in the kernel's own time.
@@ -160,81 +175,141 @@ func (l *Lab) prepare(c *Case) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bench{Lab: l, c: c, stack: s, byID: map[uint32]*Observation{}, refusals: map[netip.Addr]int{}}, nil
+	for _, step := range c.Steps {
+		if step.Tool == "listen" {
+			if err := s.listen(step.Input); err != nil {
+				s.close()
+				return nil, err
+			}
+		}
+	}
+	return &bench{Lab: l, c: c, stack: s, byID: map[uint32]*Observation{}, refusals: map[netip.Addr]int{}, expressions: map[ruleKey][]string{}}, nil
 }
 
-// flows sends the opening packets, then the answers, then the further packets.
+// flow is a flow under way: its first packet, and the last in each direction.
+type flow struct {
+	shot               Shot
+	first, reply, last *Observation
+	// alive is false once the flow cannot go on.
+	alive bool
+}
+
+// flows sends the opening packets, then the answers, then what follows, one packet of each flow at a time.
 func (b *bench) flows(ctx context.Context) error {
-	var opened []*Observation
+	var all []*flow
+	var sent []*Observation
 	for i, s := range b.c.Shots {
 		o := &Observation{Shot: i, Stage: opening, id: b.newID()}
-		if err := b.shoot(ctx, o, s.From, segment{proto: s.Proto, src: s.Src, dst: s.Dst, id: o.id}); err != nil {
+		f := &flow{shot: s, first: o, last: o, alive: true}
+		seg := segment{proto: s.Proto, src: s.Src, dst: s.Dst, id: o.id, echo: uint16(o.id), shape: s.shape}
+		if s.cut {
+			seg.rest = b.newID()
+		}
+		rest, err := b.shoot(ctx, o, s.From, seg)
+		if err != nil {
 			return err
 		}
-		opened = append(opened, o)
+		all, sent = append(all, f), append(sent, o)
+		if rest != nil {
+			sent, f.alive = append(sent, rest), false
+		}
 	}
-	if err := b.collect(opened); err != nil {
+	if err := b.collect(sent); err != nil {
 		return err
 	}
-	type flow struct{ first, reply *Observation }
-	var answered []flow
-	var replies []*Observation
-	for _, o := range opened {
-		s := b.c.Shots[o.Shot]
-		if s.Then < 1 || !o.answerable(s.Proto) {
-			continue
+	for st := answer; st <= reopening; st++ {
+		sent = nil
+		for _, f := range all {
+			if f.alive = f.alive && f.shot.Then >= int(st) && b.follows(ctx, f, st); !f.alive {
+				continue
+			}
+			o, from, seg := b.next(f, st)
+			if _, err := b.shoot(ctx, o, from, seg); err != nil {
+				return err
+			}
+			sent = append(sent, o)
 		}
-		if !b.followed(ctx, s.Proto, o.Fate.Dst, o.Fate.Src, true) {
-			continue
+		if len(sent) == 0 {
+			return nil
 		}
-		r := &Observation{Shot: o.Shot, Stage: answer, id: b.newID(), aliases: []uint32{o.id}}
-		from := "local"
-		if o.Fate.Kind == Forwarded {
-			from = o.Fate.Out
-		}
-		seg := segment{proto: s.Proto, src: o.Fate.Dst, dst: o.Fate.Src, stage: answer, id: r.id, peer: o.id}
-		if err := b.shoot(ctx, r, from, seg); err != nil {
+		if err := b.collect(sent); err != nil {
 			return err
 		}
-		answered, replies = append(answered, flow{o, r}), append(replies, r)
 	}
-	if len(replies) == 0 {
-		return nil
+	return nil
+}
+
+// follows tells whether a flow's next packet can be sent.
+func (b *bench) follows(ctx context.Context, f *flow, st stage) bool {
+	s := f.shot
+	if st == answer {
+		return f.first.answerable(s) && (s.Exact || b.followed(ctx, s.Proto, f.first.Fate.Dst, f.first.Fate.Src, true))
 	}
-	if err := b.collect(replies); err != nil {
-		return err
+	if f.last.Fate.Kind != Forwarded && f.last.Fate.Kind != Local || st > further && s.Proto != protoTCP || st == reopening && s.flags != 0 {
+		return false
 	}
-	var more []*Observation
-	for _, f := range answered {
-		s := b.c.Shots[f.first.Shot]
-		if s.Then < 2 || f.reply.Fate.Kind != Forwarded && f.reply.Fate.Kind != Local {
-			continue
+	// The node's own TCP knows nothing of the flow, and has reset it when the answer arrived there.
+	if s.Proto == protoTCP && f.last.Fate.Kind == Local {
+		return false
+	}
+	if st.back() {
+		return s.Exact || b.followed(ctx, s.Proto, f.first.Fate.Dst, f.first.Fate.Src, true)
+	}
+	return s.Exact || b.followed(ctx, s.Proto, s.Src, s.Dst, false)
+}
+
+// next makes a flow's next packet.
+func (b *bench) next(f *flow, st stage) (o *Observation, from string, seg segment) {
+	s := f.shot
+	o = &Observation{Shot: f.first.Shot, Stage: st}
+	seg = segment{proto: s.Proto, stage: st, echo: uint16(f.first.id), shape: s.shape}
+	seg.flags = 0
+	if st != reopening {
+		seg.mss = 0
+	}
+	if !st.back() {
+		o.id, from, seg.src, seg.dst, seg.id = f.first.id, s.From, s.Src, s.Dst, f.first.id
+		if f.reply != nil {
+			o.aliases, seg.peer = []uint32{f.reply.id}, f.reply.id
 		}
-		// The node's own TCP knows nothing of the flow, and has reset it when the answer arrived there.
-		if s.Proto == protoTCP && f.reply.Fate.Kind == Local || !b.followed(ctx, s.Proto, s.Src, s.Dst, false) {
-			continue
-		}
-		o := &Observation{Shot: f.first.Shot, Stage: further, id: f.first.id, aliases: []uint32{f.reply.id}}
-		seg := segment{proto: s.Proto, src: s.Src, dst: s.Dst, stage: further, id: f.first.id, peer: f.reply.id}
-		if err := b.shoot(ctx, o, s.From, seg); err != nil {
-			return err
-		}
-		more = append(more, o)
+		f.last = o
+		return o, from, seg
 	}
-	return b.collect(more)
+	o.id, o.aliases = b.newID(), []uint32{f.first.id}
+	if f.reply != nil {
+		o.id = f.reply.id
+	}
+	from = "local"
+	if f.first.Fate.Kind == Forwarded {
+		from = f.first.Fate.Out
+	}
+	seg.src, seg.dst, seg.id, seg.peer = f.first.Fate.Dst, f.first.Fate.Src, o.id, f.first.id
+	f.reply, f.last = o, o
+	return o, from, seg
 }
 
 // answerable tells whether the far side of the flow can answer as a case wants it: the node's own TCP has answered
-// already, echo requests are answered by no one, and no process answers from an address that is not the node's.
-func (o *Observation) answerable(proto uint8) bool {
+// already, the node's own echo reply too, and no process answers from an address that is not the node's. A packet that is
+// only described is the first of its flow or one that conntrack knows, so an echo reply can be sent in full only.
+func (o *Observation) answerable(s Shot) bool {
+	icmp := s.Proto == protoICMP || s.Proto == protoICMPv6
 	switch {
-	case len(o.seen) != 1 || proto == protoICMP || proto == protoICMPv6:
+	case len(o.seen) != 1 || icmp && !s.Exact:
 		return false
 	case o.Fate.Kind == Forwarded:
-		return true
+		return !s.strange()
 	}
 	own := slices.Contains(pool4.nodes, o.Fate.Dst.Addr()) || slices.Contains(pool6.nodes, o.Fate.Dst.Addr())
-	return o.Fate.Kind == Local && proto != protoTCP && own
+	return o.Fate.Kind == Local && s.Proto != protoTCP && !icmp && own && !s.strange()
+}
+
+// strange tells whether the packet's protocol has no answers here.
+func (s Shot) strange() bool {
+	switch s.Proto {
+	case protoTCP, protoUDP, protoSCTP, protoICMP, protoICMPv6:
+		return false
+	}
+	return true
 }
 
 // followed tells whether the kernel takes a packet for the next one of its flow: the first reply, or a packet after a
@@ -265,24 +340,60 @@ func (b *bench) newID() uint32 {
 	return b.nextID
 }
 
-// shoot asks the engine about a packet, and then sends it.
-func (b *bench) shoot(ctx context.Context, o *Observation, from string, s segment) error {
-	o.Start = walk.Start{Proto: s.proto, Source: s.src, Destination: s.dst}
-	port := slices.Index(ports, from)
-	if port >= 0 {
-		o.Start.In = from
+// shoot asks the engine about a packet, and then sends it. rest is the later fragment of a packet that is cut in two.
+func (b *bench) shoot(ctx context.Context, o *Observation, from string, s segment) (rest *Observation, err error) {
+	if !s.cut {
+		return nil, b.shootBytes(ctx, o, from, s, s.bytes())
 	}
-	o.Trace, o.Err = evaluate(ctx, o.Start)
+	first, later := s.fragments()
+	rest = &Observation{Shot: o.Shot, Stage: o.Stage, id: s.rest, other: o, later: true}
+	o.other = rest
+	if err := b.shootBytes(ctx, o, from, s, first); err != nil {
+		return nil, err
+	}
+	return rest, b.shootBytes(ctx, rest, from, s, later)
+}
+
+func (b *bench) shootBytes(ctx context.Context, o *Observation, from string, s segment, packet []byte) error {
+	shot := b.c.Shots[o.Shot]
+	o.Start = walk.Start{Proto: s.proto, Source: s.src, Destination: s.dst}
+	if shot.Exact {
+		o.Start.Bytes = packet
+	}
+	port := slices.Index(ports, from)
+	var to [6]byte
+	if port >= 0 {
+		o.Start.In, to = from, b.frameTo(shot, from, port)
+		if b.c.bridged() && slices.Contains(bridgePorts, from) {
+			o.Start.FrameTo = to[:]
+		}
+	}
+	o.Trace, o.Err = evaluate(ctx, o.Start, nil, b.derived)
+	o.without = b.counterfactuals(ctx, o)
 	b.all = append(b.all, o)
 	b.byID[o.id] = o
 	for _, a := range o.aliases {
 		b.byID[a] = o
 	}
 	if port < 0 {
-		o.sendErr = b.stack.send(s.bytes(), s.src.Addr(), s.dst.Addr())
+		o.sendErr = b.stack.send(packet, s.src.Addr(), s.dst.Addr())
 		return nil
 	}
-	return b.wire.send(port, s.bytes(), s.dst.Addr().Is4())
+	return b.wire.send(port, packet, s.dst.Addr().Is4(), to)
+}
+
+// frameTo is the hardware address that a frame of the shot's flow is sent to: from a bridge's port to the bridge, unless the
+// two ends are on it and speak to each other.
+func (b *bench) frameTo(s Shot, from string, port int) [6]byte {
+	switch {
+	case !b.c.bridged() || !slices.Contains(bridgePorts, from):
+		return mac(port, false)
+	case s.To == "" || s.To == "bridge":
+		return bridgeMAC
+	case from == s.From:
+		return mac(slices.Index(ports, s.To), true)
+	}
+	return mac(slices.Index(ports, s.From), true)
 }
 
 // alone is the node without what is at the far ends of its interfaces, where there is no network stack to walk into.
@@ -294,16 +405,24 @@ func (alone) Peer(context.Context, string, node.Link) (peer, name string, err er
 }
 
 // evaluate is the engine on the live state of the calling thread's namespace. A panic is an error like another.
-func evaluate(ctx context.Context, s walk.Start) (t *trace.Trace, err error) {
+// without, when not nil, is a rule that the engine shall not see; derived has it work without the kernel's lists of hooks.
+func evaluate(ctx context.Context, s walk.Start, without *ruleKey, derived bool) (t *trace.Trace, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	var options []live.Option
+	if derived {
+		options = append(options, live.WithoutBPF())
+	}
 	w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
-		n, err := live.OpenNode()
+		n, err := live.OpenNode(options...)
 		if err != nil {
 			return nil, nil, err
+		}
+		if without != nil {
+			return lacking{alone{n}, *without}, n.Close, nil
 		}
 		return alone{n}, n.Close, nil
 	}}
@@ -333,6 +452,9 @@ func (b *bench) collect(sent []*Observation) error {
 	}
 	for _, o := range sent {
 		o.Fate = o.settle()
+		if first := o.other; o.later && o.Fate.Src.Addr() == first.Fate.Src.Addr() && o.Fate.Dst.Addr() == first.Fate.Dst.Addr() && o.Fate.Kind == first.Fate.Kind {
+			o.Fate.Src, o.Fate.Dst = first.Fate.Src, first.Fate.Dst // a later fragment has no ports of its own
+		}
 		o.refused = b.refusals[o.Start.Source.Addr()]
 		if o.Fate.Kind == Refused {
 			b.refusals[o.Start.Source.Addr()]++
@@ -342,11 +464,11 @@ func (b *bench) collect(sent []*Observation) error {
 }
 
 func (b *bench) mayBeSilent(o *Observation) bool {
-	if o.Err != nil || len(o.Trace.Outcomes) == 0 {
+	if o.Err != nil || len(o.Trace.Outcomes) == 0 || o.other != nil {
 		return true
 	}
 	for _, out := range o.Trace.Outcomes {
-		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && b.c.AnswersMayDie {
+		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && (b.c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded")) || b.c.Shots[o.Shot].goesNoFurther() {
 			return true
 		}
 	}
@@ -357,17 +479,19 @@ func (b *bench) mayBeSilent(o *Observation) bool {
 func (b *bench) look() error {
 	note := func(s sighting, f Fate) {
 		o, ok := b.byID[s.id]
-		if !ok || s.proto != o.Start.Proto && s.refusal == "" {
+		if !ok || s.proto != o.Start.Proto && s.refusal == "" || s.echoReply && !o.Stage.back() || o.Stage.back() && isICMP(s.proto) && s.refusal == "" && !s.echoReply {
 			return
 		}
 		if s.refusal != "" {
 			f = Fate{Kind: Refused, With: s.refusal}
 		}
-		if o.Start.Proto == protoICMP || o.Start.Proto == protoICMPv6 {
+		if isICMP(o.Start.Proto) {
 			f.Src, f.Dst = withoutPort(f.Src), withoutPort(f.Dst)
 		}
-		if !slices.Contains(o.seen, f) {
-			o.seen = append(o.seen, f)
+		o.see(f)
+		// A packet that was put together is both its fragments.
+		if o.other != nil && !o.later && s.refusal == "" && (f.Kind == Local || s.size > cutAt) {
+			o.other.see(f)
 		}
 	}
 	err := b.wire.receive(func(port int, s sighting) {
@@ -378,6 +502,14 @@ func (b *bench) look() error {
 	}
 	return b.stack.receive(func(s sighting) { note(s, Fate{Kind: Local, Src: s.src, Dst: s.dst}) })
 }
+
+func (o *Observation) see(f Fate) {
+	if !slices.Contains(o.seen, f) {
+		o.seen = append(o.seen, f)
+	}
+}
+
+func isICMP(proto uint8) bool { return proto == protoICMP || proto == protoICMPv6 }
 
 func withoutPort(a netip.AddrPort) netip.AddrPort {
 	if !a.Addr().IsValid() {

@@ -25,8 +25,8 @@ func TestRefusalsNameTheRefusedPacket(t *testing.T) {
 	src, dst := netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("10.244.1.11:80")
 	inner := segment{proto: protoUDP, src: src, dst: dst, id: 99}.bytes()
 	icmp := append([]byte{3, 10, 0, 0, 0, 0, 0, 0}, inner...)
-	outer := segment{proto: protoICMP, src: netip.AddrPortFrom(dst.Addr(), 0), dst: netip.AddrPortFrom(src.Addr(), 0)}.network(len(icmp))
-	s, ok := sightingOf(append(outer, icmp...))
+	outer := segment{proto: protoICMP, src: netip.AddrPortFrom(dst.Addr(), 0), dst: netip.AddrPortFrom(src.Addr(), 0)}.wrap(icmp)
+	s, ok := sightingOf(outer)
 	if !ok || s.id != 99 || s.refusal != "icmp-host-prohibited" {
 		t.Errorf("got %+v %v", s, ok)
 	}

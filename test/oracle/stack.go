@@ -17,6 +17,8 @@ type stack struct {
 	out4     int
 	out6     int
 	buf, oob []byte
+	// sockets are those of the node's processes.
+	sockets []int
 }
 
 type rawSocket struct {
@@ -39,7 +41,7 @@ func openStack() (s *stack, err error) {
 		}
 		return fd, nil
 	}
-	for _, proto := range []int{protoTCP, protoUDP, protoSCTP, protoICMP} {
+	for _, proto := range []int{protoTCP, protoUDP, protoSCTP, protoICMP, protoESP, protoAH, protoIPComp, protoDCCP} {
 		fd, err := open(unix.AF_INET, proto)
 		if err != nil {
 			return s, err
@@ -49,7 +51,7 @@ func openStack() (s *stack, err error) {
 			return s, err
 		}
 	}
-	for _, proto := range []int{protoTCP, protoUDP, protoSCTP, protoICMPv6} {
+	for _, proto := range []int{protoTCP, protoUDP, protoSCTP, protoICMPv6, protoESP, protoAH, protoIPComp, protoDCCP, protoMH} {
 		fd, err := open(unix.AF_INET6, proto)
 		if err != nil {
 			return s, err
@@ -145,7 +147,7 @@ func (s *stack) close() {
 	for _, r := range append(s.in4, s.in6...) {
 		unix.Close(r.fd)
 	}
-	for _, fd := range []int{s.out4, s.out6} {
+	for _, fd := range append([]int{s.out4, s.out6}, s.sockets...) {
 		if fd >= 0 {
 			unix.Close(fd)
 		}

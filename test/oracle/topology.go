@@ -52,6 +52,9 @@ func mac(port int, far bool) [6]byte {
 	return m
 }
 
+// bridgeMAC is the hardware address of the bridge in cases that have one.
+var bridgeMAC = [6]byte{2, 0, 0, 0, 2, 0}
+
 func macText(m [6]byte) string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }

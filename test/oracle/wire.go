@@ -50,8 +50,9 @@ func (w *wire) attach(generation int) error {
 }
 
 // send puts a packet on the wire towards the node's interface.
-func (w *wire) send(port int, packet []byte, v4 bool) error {
-	dst, src := mac(port, false), mac(port, true)
+// to is the hardware address that the frame is for.
+func (w *wire) send(port int, packet []byte, v4 bool, to [6]byte) error {
+	dst, src := to, mac(port, true)
 	frame := append(dst[:], src[:]...)
 	etherType := uint16(unix.ETH_P_IPV6)
 	if v4 {
@@ -59,9 +60,9 @@ func (w *wire) send(port int, packet []byte, v4 bool) error {
 	}
 	frame = binary.BigEndian.AppendUint16(frame, etherType)
 	frame = append(frame, packet...)
-	to := &unix.SockaddrLinklayer{Protocol: htons(etherType), Ifindex: w.index[port], Halen: 6}
-	copy(to.Addr[:], dst[:])
-	if err := unix.Sendto(w.fd, frame, 0, to); err != nil {
+	at := &unix.SockaddrLinklayer{Protocol: htons(etherType), Ifindex: w.index[port], Halen: 6}
+	copy(at.Addr[:], dst[:])
+	if err := unix.Sendto(w.fd, frame, 0, at); err != nil {
 		return fmt.Errorf("sending on the far end of %s: %w", ports[port], err)
 	}
 	return nil

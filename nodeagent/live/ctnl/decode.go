@@ -125,6 +125,10 @@ func decodeProtoinfo(c *skb.Conn, b []byte) error {
 			if typ == 1 && len(b) >= 1 { // CTA_PROTOINFO_TCP_STATE
 				c.TCPState = b[0]
 			}
+			const closeInit = 4                        // IP_CT_TCP_FLAG_CLOSE_INIT
+			if (typ == 4 || typ == 5) && len(b) >= 1 { // CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, _REPLY
+				c.TCPClosed = c.TCPClosed || b[0]&closeInit != 0
+			}
 			return nil
 		})
 	})

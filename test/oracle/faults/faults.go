@@ -52,6 +52,17 @@ var All = []Fault{
 		return 0`, `return port`},
 	{"chains of one priority run in order of registration", "nodeagent/walk/hooks.go",
 		`-cmp.Compare(a.Handle, b.Handle)`, `cmp.Compare(a.Handle, b.Handle)`},
+	{"the kernel's lists of hooks are read backwards", "nodeagent/live/hooklist/reader.go",
+		`for i := range count {`, `for i := count - 1; i >= 0; i-- {`},
+	{"legacy tables among nat chains are left out", "nodeagent/walk/listing.go",
+		`		g := alone(f)
+		nat.groups`, `		if in.Kind == node.HookTable {
+			continue
+		}
+		g := alone(f)
+		nat.groups`},
+	{"connection tracking in the kernel's lists lets every packet pass", "nodeagent/walk/listing.go",
+		`return function{fn.Priority, "connection tracking", (*walk).track}`, `return function{}`},
 	{"an accept ends the hook", "nodeagent/walk/nft.go", `	case rule.Accept:
 		next(b)`, `	case rule.Accept:
 		w.end(b, end{verdict: trace.Forwarded})`},
@@ -85,5 +96,25 @@ var All = []Fault{
 		`	b.p.Out = ""
 	w.pass(b, skb.Input, w.deliver)`, `	b.p.Out = ""
 	w.pass(b, skb.Forward, w.deliver)`},
+	{"fragments pass conntrack as they are", "nodeagent/walk/fragment.go", `	if on {`, `	if false {`},
+	{"a first fragment is answered", "nodeagent/xtables/reject.go", `if c.p.Fragment() && (with == tcpReset || skb.ChecksumOfAll(c.p.Proto())) {`, `if false {`},
+	{"a later fragment has ports", "nodeagent/skb/parse.go", `p.later = binary.BigEndian.Uint16(p.data[6:])&0x1fff != 0`, `p.later = false`},
+	{"the TTL does not count down", "nodeagent/walk/route.go", `[]byte{v[0] - 1}`, `[]byte{v[0]}`},
+	{"nftables looks behind an authentication header", "nodeagent/nftables/eval.go", `	if p.Whole() {
+		restore`, `	if false {
+		restore`},
+	{"extension header lengths are off by one", "nodeagent/xtables/ipv6header.go", `		size := (int(b[1]) + 1) * 8
+		if whole {`, `		size := (int(b[1]) + 2) * 8
+		if whole {`},
+	{"a segment of a closed connection never opens one", "nodeagent/walk/tcp.go", `				return tcpReopens`, `				return tcpGoesOn`},
+	{"any segment opens a flow", "nodeagent/walk/tcp.go", `	if senselessTCP(p) {
+		return false, nil
+	}`, `	if p != nil {
+		return true, nil
+	}`},
+	{"a frame for another port is the bridge's", "nodeagent/walk/bridge.go", `		return skb.PacketOtherHost`, `		return skb.PacketHost`},
+	{"the bridge's IP hooks are never called", "nodeagent/walk/bridge.go", `return err == nil && (v != "0" || own), err`, `return false, err`},
+	{"physdev does not compare the output port", "nodeagent/xtables/device.go", `out != "" && is(physOut, interfaceEqual(out, c.info[32:48], c.info[48:64]))`, `out != ""`},
+	{"fwd drops", "nodeagent/nftables/fwd.go", `st.res.Code = rule.Stolen`, `st.res.Code = rule.Drop`},
 	{"an untracked packet is new", "nodeagent/walk/conntrack.go", `if p.Ct != nil || p.State == skb.CtUntracked {`, `if p.Ct != nil {`},
 }
