@@ -69,7 +69,7 @@ func checkProbe(p *survey.Probe) []draft {
 		k := slices.IndexFunc(found, func(d *difference) bool { return d.subject == subject && d.sentence == what })
 		if k < 0 {
 			k = len(found)
-			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: saidAll(attemptEvidence(p, x))}})
+			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: append([]Evidence{value("probe result", x.Result, "a connection from %s: %s", x.Source, resultText(x))}, saidAll(attemptEvidence(p, x))...)}})
 		}
 		found[k].count++
 	}
