@@ -78,13 +78,15 @@ func (w *walk) fromPort(b *branch, bridge node.Link) {
 			}
 			b.p.In, b.p.PhysIn, b.p.PktType = bridge.Name, port, skb.PacketHost
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "bridge " + bridge.Name + " calls the IP hooks", Says: "bridge-nf-call is on: frames on the bridge pass IP prerouting, forward and postrouting"})
+			was := b.p.Dst()
 			w.pass(b, skb.Prerouting, func(b *branch) {
+				b.readdressed = b.p.Dst() != was // br_nf_ipv4_daddr_was_changed
 				onLink, err := w.onLink(b.p, bridge)
 				if err != nil {
 					w.fail(err)
 					return
 				}
-				if translated(b.p) && !onLink {
+				if b.readdressed && !onLink {
 					b.sent = toGateway // br_nf_pre_routing_finish addresses the frame to the bridge
 				}
 				decide(b)
@@ -103,8 +105,6 @@ func (b *branch) address(to []byte, bridge node.Link) {
 		b.sent = toGateway
 	}
 }
-
-func translated(p *skb.Packet) bool { return p.Ct != nil && p.Ct.Status&skb.StatusDstNAT != 0 }
 
 // frameType is the packet's type in the bridge's hooks: a frame for another port is another host's (br_handle_frame). In the
 // IP hooks br_netfilter makes it this host's.
@@ -140,7 +140,7 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 		})
 	}
 	across := func(b *branch) { w.acrossBridge(b, bridge, port, calls) }
-	translated := translated(p) && calls
+	translated := b.readdressed
 	if w.start.FrameTo != nil && b.crossings == 0 && !translated {
 		onLink = true // the frame's address decides, not the packet's
 	}
