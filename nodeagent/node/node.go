@@ -189,6 +189,9 @@ type Route struct {
 	Table uint32
 	// MTU of the route in bytes, 0 when it has none of its own.
 	MTU int
+	// PathMTU is what the kernel has learnt from messages about the path to the destination, in bytes, until it forgets it;
+	// 0 when it has learnt nothing.
+	PathMTU int
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
 	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot

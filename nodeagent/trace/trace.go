@@ -104,6 +104,11 @@ type Hop struct {
 	Action string `json:"action"`
 	// Says explains the step in plain words, where the action alone does not.
 	Says string `json:"says,omitempty"`
+	// MTU is, for a routing decision, the largest packet in bytes that may leave that way: the route's own MTU, or that of
+	// the interface. It is 0 for local routes and other steps.
+	MTU int `json:"mtu,omitempty"`
+	// Tunnel is how the packet is wrapped, where a tunnel interface does that; nil at other steps.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
 }
 
 // Rule is one rule as the user's own tools show it.
@@ -176,6 +181,8 @@ type Outcome struct {
 type Tunnel struct {
 	// Kind is the interface's driver: vxlan, geneve, ipip, gre, wireguard, sit.
 	Kind string `json:"kind"`
+	// Device is the interface's name on the node that wraps the packet.
+	Device string `json:"device,omitempty"`
 	// ID is the VXLAN or Geneve network identifier.
 	ID uint32 `json:"id,omitempty"`
 	// Source and Destination are the outer addresses with the outer UDP ports, 0 where there are none or the kernel chooses.
@@ -183,9 +190,12 @@ type Tunnel struct {
 	Destination netip.AddrPort `json:"destination"`
 	// Overhead is what the encapsulation adds to a packet, in bytes.
 	Overhead int `json:"overhead"`
-	// MTU is the tunnel interface's, OuterMTU that of the interface the outer packet leaves by.
-	MTU      int `json:"mtu"`
-	OuterMTU int `json:"outerMTU,omitempty"`
+	// MTU is the tunnel interface's, in bytes. OuterDevice is the interface that the outer packet leaves by, and OuterMTU
+	// what may leave there: the MTU of the outer packet's route, what the kernel has learnt about the path, or the
+	// interface's.
+	MTU         int    `json:"mtu"`
+	OuterDevice string `json:"outerDevice,omitempty"`
+	OuterMTU    int    `json:"outerMTU,omitempty"`
 }
 
 // Tracked is a connection tracking entry that a walked packet makes in one network namespace.

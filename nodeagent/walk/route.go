@@ -63,7 +63,30 @@ func (w *walk) routeHop(b *branch, says string) {
 	if r.Table != 254 && r.Table != 255 {
 		action += fmt.Sprintf(" table %d", r.Table)
 	}
-	w.hop(b, trace.Hop{Hook: "route", Action: action, Says: says})
+	h := trace.Hop{Hook: "route", Action: action, Says: says}
+	if r.Type == node.RouteUnicast {
+		links, err := w.ns.Links(w.ctx)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		h.MTU = mtuOf(links, r)
+	}
+	w.hop(b, h)
+}
+
+// mtuOf is the largest packet that may leave by a route (ip_dst_mtu_maybe_forward): the route's own MTU, or that of its
+// interface; 0 when neither is known.
+func mtuOf(links []node.Link, r node.Route) int {
+	if r.MTU != 0 {
+		return r.MTU
+	}
+	for _, l := range links {
+		if l.Name == r.Out {
+			return l.MTU
+		}
+	}
+	return 0
 }
 
 // fromProcess walks a packet of a local process: routing, OUTPUT, and on.

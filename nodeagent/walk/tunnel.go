@@ -76,7 +76,7 @@ func (w *walk) wrap(b *branch) (bool, error) {
 	}
 	// The mark stays on a packet that a tunnel of the same namespace wraps (skb_scrub_packet); its connection does not.
 	o.Local, o.Mark = true, b.p.Mark
-	w.hop(b, trace.Hop{Hook: "tunnel", Action: fmt.Sprintf("%s wraps it for %s", dev.Name, t.Destination.Addr()), Says: says(t)})
+	w.hop(b, trace.Hop{Hook: "tunnel", Action: fmt.Sprintf("%s wraps it for %s", dev.Name, t.Destination.Addr()), Says: says(t), Tunnel: t})
 	w.remember(b)
 	b.inner, b.tunnel, b.p = b.p, t, o
 	b.route, b.looped = node.Route{}, false
@@ -116,7 +116,7 @@ func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
 func (w *walk) outer(b *branch, dev node.Link) (*trace.Tunnel, error) {
 	c := dev.Tunnel
 	_, bytes := tunnelProto(dev.Kind, b.p.Family)
-	t := &trace.Tunnel{Kind: dev.Kind, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
+	t := &trace.Tunnel{Kind: dev.Kind, Device: dev.Name, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
 	remote, port := c.Remote, c.Port
 	hop := b.p.Dst()
 	if b.route.Gateway.IsValid() {
@@ -183,12 +183,10 @@ func (w *walk) fromTunnel(b *branch) {
 		w.fail(err)
 		return
 	}
-	for _, l := range links {
-		if l.Name == r.Out {
-			t := *b.tunnel
-			t.OuterMTU = l.MTU
-			b.tunnel = &t
-		}
+	// The hop that wrapped the packet holds the same tunnel.
+	b.tunnel.OuterDevice, b.tunnel.OuterMTU = r.Out, mtuOf(links, r)
+	if r.PathMTU != 0 {
+		b.tunnel.OuterMTU = min(b.tunnel.OuterMTU, r.PathMTU)
 	}
 	b.route = r
 	p.Out = r.Out

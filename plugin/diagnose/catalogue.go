@@ -72,6 +72,7 @@ func Catalogue() []Kind {
 		EndpointMissing, EndpointNotInAPI, EndpointNotEligible, UnevenProbability,
 		NoTranslation, RejectedThoughEndpoints, DroppedThoughEndpoints, StoppedAfterTranslation, DroppedOnCondition,
 		TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath,
+		MTUTooSmall, MTUAboveTunnel,
 		NotRejected, NotDropped, TranslatedThoughNot, NotMasqueraded, SourceLost,
 		FlowToGoneEndpoint, FlowUntranslated,
 		ProbeDiffers,
