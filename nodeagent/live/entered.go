@@ -246,6 +246,14 @@ func (e *entered) OnPort(ctx context.Context, proto uint8, f skb.Family, port ui
 	return e.ns.OnPort(ctx, proto, f, port)
 }
 
+// ListenCounters asks the namespace.
+func (e *entered) ListenCounters(ctx context.Context) (node.ListenCounters, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.ListenCounters{}, err
+	}
+	return e.ns.ListenCounters(ctx)
+}
+
 // Account asks the namespace.
 func (e *entered) Account(ctx context.Context, name string) (xtables.Account, error) {
 	if err := e.n.enter(e.id); err != nil {

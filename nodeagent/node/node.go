@@ -400,7 +400,13 @@ type Sockets interface {
 	Listening(ctx context.Context, proto uint8, dst netip.AddrPort) ([]Socket, error)
 	// OnPort returns all listening sockets with that port, whatever their address.
 	OnPort(ctx context.Context, proto uint8, f skb.Family, port uint16) ([]Socket, error)
+	// ListenCounters returns what the namespace's TCP listeners together have turned away since it came to be.
+	ListenCounters(ctx context.Context) (ListenCounters, error)
 }
+
+// ListenCounters are ListenOverflows and ListenDrops of /proc/net/netstat: connections that came while a listener's queue
+// was full, and those that were not taken for this or any other reason.
+type ListenCounters struct{ Overflows, Drops uint64 }
 
 // Socket is a listening socket.
 type Socket struct {
@@ -411,6 +417,21 @@ type Socket struct {
 	Interface int
 	// V6Only tells an IPv6 wildcard socket that takes no IPv4.
 	V6Only bool
+	// Queue is what has arrived and was not fetched by the program, and QueueMax how much of it the socket takes:
+	// connections that wait to be accepted for a TCP listener (Recv-Q and Send-Q of ss), bytes of memory for others.
+	Queue, QueueMax uint32
+	// Drops counts the packets that the socket has discarded since it was made, mostly because its queue was full.
+	Drops uint32
+	// Listener is true for TCP.
+	Listener bool
+}
+
+// Full reports whether the socket takes no more: a listener counts one connection beyond its limit (sk_acceptq_is_full).
+func (s Socket) Full() bool {
+	if s.Listener {
+		return s.Queue > s.QueueMax
+	}
+	return s.QueueMax > 0 && s.Queue >= s.QueueMax
 }
 
 // VirtualServers tells about IPVS.

@@ -173,6 +173,8 @@ type Outcome struct {
 	// Tracked are the connection tracking entries that the packet makes on this branch, in the order of the namespaces it
 	// passes. They are what a reply would meet.
 	Tracked []Tracked `json:"tracked,omitempty"`
+	// Listener is the socket that takes a delivered packet, nil for other outcomes.
+	Listener *Listener `json:"listener,omitempty"`
 	// Path are the indexes into Hops of the steps that led here, in order.
 	Path []int `json:"path"`
 }
@@ -215,6 +217,23 @@ type Tracked struct {
 	Mark      Mark   `json:"mark,omitempty"`
 	Zone      uint16 `json:"zone,omitempty"`
 	ReplyZone uint16 `json:"replyZone,omitempty"`
+}
+
+// Listener is the socket that takes a packet, and how full it was when it was looked at.
+type Listener struct {
+	// Address is what it is bound to; Sockets counts those that share it (SO_REUSEPORT), of which the fullest is described.
+	Address netip.AddrPort `json:"address"`
+	Sockets int            `json:"sockets"`
+	// Queue is what waits for the program, and QueueMax the limit: connections to be accepted for TCP (Recv-Q and Send-Q of
+	// ss -lt), bytes of memory for UDP. Full is true when new connections or datagrams are dropped.
+	Queue    uint32 `json:"queue"`
+	QueueMax uint32 `json:"queueMax"`
+	Full     bool   `json:"full,omitempty"`
+	// Drops counts packets that the sockets have dropped since they were opened. NamespaceOverflows and NamespaceDrops are
+	// ListenOverflows and ListenDrops of all TCP listeners of the network namespace.
+	Drops              uint64 `json:"drops,omitempty"`
+	NamespaceOverflows uint64 `json:"namespaceOverflows,omitempty"`
+	NamespaceDrops     uint64 `json:"namespaceDrops,omitempty"`
 }
 
 // Unknown names one thing that is not modelled, and where it stood.

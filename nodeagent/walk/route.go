@@ -341,6 +341,11 @@ func (w *walk) deliver(b *branch) {
 		return
 	}
 	if len(socks) > 0 {
+		l, err := w.listener(b, socks)
+		if err != nil {
+			w.fail(err)
+			return
+		}
 		says := fmt.Sprintf("a socket listens on %s", socks[0].Local)
 		if w.start.Follow {
 			if by := w.node.Serves(w.id, socks[0].Inode); by != "" {
@@ -348,7 +353,7 @@ func (w *walk) deliver(b *branch) {
 			}
 		}
 		w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: says})
-		w.end(b, end{verdict: trace.Delivered})
+		w.end(b, end{verdict: trace.Delivered, listener: l})
 		return
 	}
 	reason := fmt.Sprintf("no socket listens on %s port %d", skb.ProtoName(p.Proto()), port)

@@ -71,7 +71,7 @@ func Catalogue() []Kind {
 		NoReadyEndpoints, NoLocalEndpoints,
 		EndpointMissing, EndpointNotInAPI, EndpointNotEligible, UnevenProbability,
 		NoTranslation, RejectedThoughEndpoints, DroppedThoughEndpoints, StoppedAfterTranslation, DroppedOnCondition,
-		TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath,
+		TargetPortNotListening, ListensOnLoopbackOnly, SocketQueueFull, SocketQueueOverflowed, ReplyNotTranslated, ReplyDropped, AsymmetricPath,
 		MTUTooSmall, MTUAboveTunnel,
 		NotRejected, NotDropped, TranslatedThoughNot, NotMasqueraded, SourceLost,
 		FlowToGoneEndpoint, FlowUntranslated,
