@@ -400,6 +400,10 @@ type Sockets interface {
 	Listening(ctx context.Context, proto uint8, dst netip.AddrPort) ([]Socket, error)
 	// OnPort returns all listening sockets with that port, whatever their address.
 	OnPort(ctx context.Context, proto uint8, f skb.Family, port uint16) ([]Socket, error)
+}
+
+// SocketCounters reads what the namespace counts about its sockets.
+type SocketCounters interface {
 	// ListenCounters returns what the namespace's TCP listeners together have turned away since it came to be.
 	ListenCounters(ctx context.Context) (ListenCounters, error)
 }
@@ -454,6 +458,7 @@ type Namespace interface {
 	Recents
 	IPSets
 	Sockets
+	SocketCounters
 	VirtualServers
 }
 

@@ -50,6 +50,19 @@ type Packet struct {
 	In string `json:"in,omitempty"`
 	// Mark is the packet mark (skb->mark) it starts with.
 	Mark Mark `json:"mark"`
+	// Owner is as whom the process sends it; nil when that is not known, or when it does not start in a process.
+	Owner *Owner `json:"owner,omitempty"`
+}
+
+// Owner is the owner of a sending socket.
+type Owner struct {
+	// User and Group are numbers of the user namespace that the network namespace belongs to; Group is nil when not known.
+	User  uint32  `json:"user"`
+	Group *uint32 `json:"group,omitempty"`
+	// Groups are the supplementary groups; absent when not known.
+	Groups []uint32 `json:"groups,omitempty"`
+	// From says how it is known: a process, or the pod's specification.
+	From string `json:"from,omitempty"`
 }
 
 // Mark is a 32-bit packet mark, written in JSON as a hexadecimal string such as "0x4000".

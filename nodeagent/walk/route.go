@@ -94,7 +94,11 @@ func (w *walk) fromProcess(b *branch) {
 	p := b.p
 	sport, _ := p.SrcPort()
 	dport, _ := p.DstPort()
-	r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: p.Dst(), Src: p.Src(), Mark: p.Mark, Proto: p.Proto(), SrcPort: sport, DstPort: dport})
+	q := node.RouteQuery{Dst: p.Dst(), Src: p.Src(), Mark: p.Mark, Proto: p.Proto(), SrcPort: sport, DstPort: dport}
+	if p.Owner != nil {
+		q.UID = &p.Owner.UID
+	}
+	r, err := w.ns.Route(w.ctx, q)
 	var refused *node.RouteError
 	if errors.As(err, &refused) {
 		w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: fmt.Sprintf("the routing decision for %s fails before any rule is asked: %s", p.Dst(), refused.Errno)})

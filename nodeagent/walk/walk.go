@@ -43,6 +43,8 @@ type Start struct {
 	Mark uint32
 	// Node is written into the hops.
 	Node string
+	// Owner is who sends a packet that starts in a process; nil when that is not known.
+	Owner *trace.Owner
 	// Follow lets the walk go on in the namespace at the other end of a veth pair; else it ends where the packet leaves.
 	Follow bool
 	// FromAddress starts the walk as a process in the namespace on this node that has the source address.
@@ -123,6 +125,7 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		Protocol: skb.ProtoName(s.Proto), Source: j.start.Source, Destination: j.start.Destination, In: in, Mark: trace.Mark(s.Mark),
 	})
 	if b.p.Local {
+		w.sent(b)
 		w.fromProcess(b)
 	} else {
 		w.fromInterface(b)

@@ -138,6 +138,20 @@ type WalkRequest struct {
 	Arrives netip.Addr `json:"arrives,omitzero"`
 	// Tunnel is the outer packet that the packet arrives in, nil when it comes as it is. The outer packet is walked first.
 	Tunnel *trace.Tunnel `json:"tunnel,omitempty"`
+	// Sender is who sends a packet that starts in a process; nil when that is not known. Rules may tell senders apart.
+	Sender *Sender `json:"sender,omitempty"`
+}
+
+// Sender is the container that a packet starts in. Its process on the node decides as which user and group it sends; where
+// none is found, what the pod's specification demands.
+type Sender struct {
+	// ContainerID is that of the pod's status, "containerd://…"; empty when there is none.
+	ContainerID string `json:"containerID,omitempty"`
+	// Container is its name, for people.
+	Container string `json:"container,omitempty"`
+	// User and Group are runAsUser and runAsGroup, nil where the specification leaves them to the image.
+	User  *uint32 `json:"user,omitempty"`
+	Group *uint32 `json:"group,omitempty"`
 }
 
 // FlowsRequest asks for conntrack entries whose original direction goes to one of the destinations.

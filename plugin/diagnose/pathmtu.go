@@ -53,14 +53,16 @@ func mtuOfPath(t *trace.Trace, path []int) []draft {
 		out    []draft
 		sender *trace.Hop
 	)
-	for n, i := range path {
+	first := true
+	for _, i := range path {
 		if i < 0 || i >= len(t.Hops) {
 			continue
 		}
 		h := &t.Hops[i]
-		if n == 0 && h.Hook == "route" && h.MTU > 0 {
+		if first && h.Hook == "route" && h.MTU > 0 {
 			sender = h
 		}
+		first = first && h.Hook == "process"
 		x := h.Tunnel
 		if x == nil {
 			continue

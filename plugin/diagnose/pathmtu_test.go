@@ -14,6 +14,7 @@ import (
 // sized is a way from a pod with an MTU through a tunnel of another to an interface of a third.
 func sized(node string, pod, tunnel, outer int) []trace.Hop {
 	return []trace.Hop{
+		{Node: node, Namespace: "pod", Hook: "process", Action: "sent by user 0"},
 		{Node: node, Namespace: "pod", Hook: "route", Action: "route 10.96.0.25 via 10.244.1.1 dev eth0", MTU: pod},
 		{Node: node, Namespace: "host", Hook: "route", Action: "route 10.244.2.2 via 10.244.2.0 dev flannel.1", MTU: tunnel},
 		{Node: node, Namespace: "host", Hook: "tunnel", Action: "flannel.1 wraps it", Tunnel: &trace.Tunnel{
@@ -42,10 +43,10 @@ func TestSizesThatDoNotFitTheTunnel(t *testing.T) {
 			o := out(trace.Delivered, "10.244.1.2:8080", 1, 1)
 			r, ids := compareChanged(model("10.244.1.2:8080"), nil, func(w *survey.Walk) {
 				w.Trace.Hops = append(w.Trace.Hops, sized("n1", tt.there[0], tt.there[1], tt.there[2])...)
-				w.Trace.Outcomes[0].Path = []int{1, 2, 3}
+				w.Trace.Outcomes[0].Path = []int{1, 2, 3, 4}
 				back := trace.New(trace.Packet{})
 				back.Hops = sized("n2", tt.back[0], tt.back[1], tt.back[2])
-				back.Outcomes = []trace.Outcome{{Verdict: trace.Local, Path: []int{0, 1, 2}}}
+				back.Outcomes = []trace.Outcome{{Verdict: trace.Local, Path: []int{0, 1, 2, 3}}}
 				w.Replies = []journey.Reply{{Return: journey.Symmetric, Trace: back}}
 			}, o)
 			if !slices.Equal(ids, tt.want) {
