@@ -122,6 +122,8 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 		a.Walk, err = walkFor(ctx, *q.Walk)
 	case q.Flows != nil:
 		a.Flows, err = flows(ctx, *q.Flows)
+	case q.Affinity != nil:
+		a.Affinity, err = affinity(ctx, *q.Affinity)
 	case q.Probe != nil:
 		a.Probe, err = probe.Run(ctx, *q.Probe)
 	default:
@@ -215,6 +217,7 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 		limit = defaultFlows
 	}
 	a := &wire.FlowsAnswer{Flows: []wire.Flow{}}
+	now := time.Now()
 	err = here(func(ns *live.Namespace) error {
 		for _, d := range q.Destinations {
 			kept, total := len(a.Flows), a.Total
@@ -222,7 +225,7 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 			err := ns.To(ctx, proto, netip.AddrPortFrom(d.Addr().Unmap(), d.Port()), reset, func(c *skb.Conn) error {
 				a.Total++
 				if len(a.Flows) < limit {
-					a.Flows = append(a.Flows, flowOf(c))
+					a.Flows = append(a.Flows, flowOf(c, now))
 				}
 				return nil
 			})
@@ -242,7 +245,7 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 // tcpStates are conntrack's names (enum tcp_conntrack), as conntrack -L prints them.
 var tcpStates = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
 
-func flowOf(c *skb.Conn) wire.Flow {
+func flowOf(c *skb.Conn, now time.Time) wire.Flow {
 	f := wire.Flow{
 		Protocol: skb.ProtoName(c.Orig.Proto), Source: c.Orig.Src, Destination: c.Orig.Dst,
 		ReplySource: c.Reply.Src, ReplyDestination: c.Reply.Dst,
@@ -250,6 +253,10 @@ func flowOf(c *skb.Conn) wire.Flow {
 	}
 	if c.Orig.Proto == skb.TCP && int(c.TCPState) < len(tcpStates) {
 		f.State = tcpStates[c.TCPState]
+	}
+	if !c.Started.IsZero() {
+		age := max(0, int64(now.Sub(c.Started)/time.Second))
+		f.AgeSeconds = &age
 	}
 	return f
 }

@@ -38,6 +38,7 @@ type Request struct {
 	Describe *DescribeRequest `json:"describe,omitempty"`
 	Walk     *WalkRequest     `json:"walk,omitempty"`
 	Flows    *FlowsRequest    `json:"flows,omitempty"`
+	Affinity *AffinityRequest `json:"affinity,omitempty"`
 	Probe    *ProbeRequest    `json:"probe,omitempty"`
 }
 
@@ -48,6 +49,7 @@ type Answer struct {
 	Describe *DescribeAnswer `json:"describe,omitempty"`
 	Walk     *trace.Trace    `json:"walk,omitempty"`
 	Flows    *FlowsAnswer    `json:"flows,omitempty"`
+	Affinity *AffinityAnswer `json:"affinity,omitempty"`
 	Probe    *ProbeAnswer    `json:"probe,omitempty"`
 	// Micros is the time the agent took for this answer, in microseconds.
 	Micros int64 `json:"micros"`
@@ -186,9 +188,11 @@ type Flow struct {
 	// Unreplied is true when no reply was seen.
 	Unreplied bool `json:"unreplied"`
 	// TimeoutSeconds is the time until the entry expires.
-	TimeoutSeconds int        `json:"timeoutSeconds"`
-	Mark           trace.Mark `json:"mark,omitempty"`
-	Zone           uint16     `json:"zone,omitempty"`
+	TimeoutSeconds int `json:"timeoutSeconds"`
+	// AgeSeconds is the time since the entry was made; nil when the kernel did not note it (nf_conntrack_timestamp is off).
+	AgeSeconds *int64     `json:"ageSeconds,omitempty"`
+	Mark       trace.Mark `json:"mark,omitempty"`
+	Zone       uint16     `json:"zone,omitempty"`
 }
 
 // Write sends v as one frame.

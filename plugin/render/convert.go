@@ -37,6 +37,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 			Dataplanes:     append([]wire.Dataplane{}, n.Describe.Dataplanes...),
 			ConntrackCount: n.Describe.ConntrackCount, ConntrackMax: n.Describe.ConntrackMax,
 			Flows: append([]wire.Flow{}, n.Flows...), FlowTotal: n.FlowTotal, FlowsError: n.FlowsError, AgentMicros: n.Micros,
+			AffinityTotal: n.AffinityTotal, AffinityError: n.AffinityError,
 		})
 	}
 	for _, p := range a.Model.Paths {
@@ -52,12 +53,14 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	for _, g := range diagnose.FlowGroups(a.Model, a.Nodes) {
 		out.FlowGroups = append(out.FlowGroups, FlowGroup{
 			AccessPath: pathIndex(a.Model, g.Path), Endpoint: g.Endpoint, Current: g.Current, State: g.State, Unreplied: g.Unreplied,
-			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Nodes: g.Nodes,
+			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Zone: g.Zone, YoungestSeconds: g.YoungestSeconds,
+			OldestSeconds: g.OldestSeconds, Nodes: g.Nodes,
 		})
 	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
 	}
+	out.Affinity = affinityOf(a)
 	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
 		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Client: s.Client, Reason: s.Why})

@@ -26,6 +26,11 @@ type Node struct {
 	FlowTotal int
 	// FlowsError says why flows could not be read; empty when they were.
 	FlowsError string
+	// Affinity are the clients that the node keeps with an endpoint; Total counts those beyond the limit too.
+	Affinity      []wire.AffinityEntry
+	AffinityTotal int
+	// AffinityError says why they could not be read; empty when they were, or when the Service has no session affinity.
+	AffinityError string
 	// Walks are the walks on this node, in the order of the access paths and then of the clients.
 	Walks []Walk
 	// Agent's own work: the sum of the times it reported for its answers.
@@ -60,7 +65,7 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 	defer cancel()
 	var (
 		wg   sync.WaitGroup
-		errs = make([]error, len(out.Walks)+1)
+		errs = make([]error, len(out.Walks)+2)
 	)
 	for i := range out.Walks {
 		w := &out.Walks[i]
@@ -75,6 +80,7 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 		})
 	}
 	errs[len(out.Walks)] = flows(ctx, a, m, out)
+	errs[len(out.Walks)+1] = affinity(ctx, a, m, out)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
@@ -97,8 +103,10 @@ func Passed(ctx context.Context, a journey.Agent, m *intent.Model, n intent.Node
 	if err != nil {
 		return nil, err
 	}
-	if err := flows(ctx, a, m, out); err != nil {
-		return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
+	for _, ask := range []func(context.Context, journey.Agent, *intent.Model, *Node) error{flows, affinity} {
+		if err := ask(ctx, a, m, out); err != nil {
+			return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
+		}
 	}
 	return out, nil
 }
