@@ -219,10 +219,14 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 	a := &wire.FlowsAnswer{Flows: []wire.Flow{}}
 	now := time.Now()
 	err = here(func(ns *live.Namespace) error {
-		for _, d := range q.Destinations {
+		groups, err := flowGroups(ctx, ns, q.Destinations)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
 			kept, total := len(a.Flows), a.Total
 			reset := func() { a.Flows, a.Total = a.Flows[:kept], total }
-			err := ns.To(ctx, proto, netip.AddrPortFrom(d.Addr().Unmap(), d.Port()), reset, func(c *skb.Conn) error {
+			err := ns.ToAny(ctx, proto, g.addresses, g.port, reset, func(c *skb.Conn) error {
 				a.Total++
 				if len(a.Flows) < limit {
 					a.Flows = append(a.Flows, flowOf(c, now))
@@ -230,7 +234,7 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 				return nil
 			})
 			if err != nil {
-				return fmt.Errorf("flows to %s: %w", d, err)
+				return fmt.Errorf("flows to %v port %d: %w", g.addresses, g.port, err)
 			}
 		}
 		return nil
