@@ -46,6 +46,14 @@ func (e *entered) DevicePrograms(ctx context.Context, index int, egress bool) ([
 	return e.ns.DevicePrograms(ctx, index, egress)
 }
 
+// WireGuard asks the namespace.
+func (e *entered) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.WireGuardDevice{}, err
+	}
+	return e.ns.WireGuard(ctx, link)
+}
+
 // Neighbours asks the namespace.
 func (e *entered) Neighbours(ctx context.Context) ([]node.Neighbour, error) {
 	if err := e.n.enter(e.id); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/wgnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -29,6 +30,7 @@ type Namespace struct {
 	*tables
 	*nftTables
 	*programs
+	*wireGuards
 	count *nlsock.Counter
 }
 
@@ -40,6 +42,11 @@ type (
 	tables    struct{ *xt.Reader }
 	nftTables struct{ *nft.Reader }
 	programs  struct{ *devprog.Reader }
+	// wireGuards is opened when it is first asked: few nodes have such an interface.
+	wireGuards struct {
+		count  *nlsock.Counter
+		reader *wgnl.Reader
+	}
 )
 
 var _ node.Namespace = (*Namespace)(nil)
@@ -75,6 +82,7 @@ func open(count *nlsock.Counter) (*Namespace, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 	n.programs = &programs{d}
+	n.wireGuards = &wireGuards{count: n.count}
 	return n, nil
 }
 
@@ -99,7 +107,22 @@ func (n *Namespace) Close() error {
 	if n.programs != nil {
 		errs = append(errs, n.programs.Close())
 	}
+	if n.wireGuards != nil && n.wireGuards.reader != nil {
+		errs = append(errs, n.wireGuards.reader.Close())
+	}
 	return errors.Join(errs...)
+}
+
+// WireGuard reads a WireGuard interface.
+func (w *wireGuards) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
+	if w.reader == nil {
+		r, err := wgnl.New(w.count)
+		if err != nil {
+			return node.WireGuardDevice{}, err
+		}
+		w.reader = r
+	}
+	return w.reader.WireGuard(ctx, link)
 }
 
 // Reads tells how many messages and bytes were read so far.

@@ -129,6 +129,60 @@ type DevicePrograms interface {
 	DevicePrograms(ctx context.Context, index int, egress bool) ([]string, error)
 }
 
+// WireGuards reads WireGuard interfaces.
+type WireGuards interface {
+	// WireGuard reads an interface by its index. It returns ErrNotSupported where the kernel has no WireGuard of its own.
+	WireGuard(ctx context.Context, link int) (WireGuardDevice, error)
+}
+
+// WireGuardKey is a public key.
+type WireGuardKey [32]byte
+
+// WireGuardDevice is a WireGuard interface.
+type WireGuardDevice struct {
+	PublicKey WireGuardKey
+	// Port is the UDP port that it sends from and listens on; Mark is put on the packets it sends.
+	Port  uint16
+	Mark  uint32
+	Peers []WireGuardPeer
+}
+
+// WireGuardPeer is who else has the tunnel.
+type WireGuardPeer struct {
+	PublicKey WireGuardKey
+	// Endpoint is where it was last heard from or is configured to be, invalid when neither.
+	Endpoint netip.AddrPort
+	// Allowed are the addresses behind it: packets to them go to it, and only packets from them are taken from it.
+	Allowed []netip.Prefix
+}
+
+// For returns the peer that an address is behind, by the longest of the prefixes (wg_allowedips_lookup_dst); nil when there
+// is none.
+func (d *WireGuardDevice) For(a netip.Addr) *WireGuardPeer {
+	var (
+		out  *WireGuardPeer
+		bits = -1
+	)
+	for i := range d.Peers {
+		for _, p := range d.Peers[i].Allowed {
+			if p.Contains(a) && p.Bits() > bits {
+				out, bits = &d.Peers[i], p.Bits()
+			}
+		}
+	}
+	return out
+}
+
+// Peer returns the peer with a key, nil when there is none.
+func (d *WireGuardDevice) Peer(k WireGuardKey) *WireGuardPeer {
+	for i := range d.Peers {
+		if d.Peers[i].PublicKey == k {
+			return &d.Peers[i]
+		}
+	}
+	return nil
+}
+
 // RouteQuery asks the routing tables for the way of a packet.
 type RouteQuery struct {
 	Dst netip.Addr
@@ -448,6 +502,7 @@ type VirtualServers interface {
 type Namespace interface {
 	Links
 	DevicePrograms
+	WireGuards
 	Neighbours
 	Router
 	AddrTyper

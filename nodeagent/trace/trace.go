@@ -203,6 +203,9 @@ type Tunnel struct {
 	// Source and Destination are the outer addresses with the outer UDP ports, 0 where there are none or the kernel chooses.
 	Source      netip.AddrPort `json:"source"`
 	Destination netip.AddrPort `json:"destination"`
+	// Sender and Receiver are the public keys of both ends of a WireGuard tunnel, in base64.
+	Sender   string `json:"sender,omitempty"`
+	Receiver string `json:"receiver,omitempty"`
 	// Overhead is what the encapsulation adds to a packet, in bytes.
 	Overhead int `json:"overhead"`
 	// MTU is the tunnel interface's, in bytes. OuterDevice is the interface that the outer packet leaves by, and OuterMTU

@@ -40,9 +40,8 @@ func (w *walk) wrap(b *branch) (bool, error) {
 	switch {
 	case b.inner != nil:
 		return false, nil
-	case dev.Kind == "wireguard":
-		b.tunnel = &trace.Tunnel{Kind: dev.Kind, MTU: dev.MTU}
-		w.end(b, end{verdict: trace.Forwarded, reason: "wireguard encrypts it; its peers are not read"})
+	case dev.Kind == wireGuard:
+		w.encrypt(b, dev)
 		return true, nil
 	case dev.Tunnel == nil:
 		return false, nil
@@ -100,6 +99,8 @@ func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
 	switch kind {
 	case "vxlan", "geneve":
 		return skb.UDP, udpTunnelBytes
+	case wireGuard:
+		return skb.UDP, wireGuardBytes
 	case "gre":
 		return protoGRE, greBytes
 	case "gretap":
@@ -164,10 +165,15 @@ func (w *walk) hardwareAddr(dev node.Link, a netip.Addr) ([]byte, error) {
 	return nil, nil
 }
 
-// fromTunnel walks an outer packet from its routing decision on: the tunnel looks its route up without mark and ports.
+// fromTunnel walks an outer packet from its routing decision on: the tunnel looks its route up without mark and ports, but
+// for WireGuard, which has a mark of its own.
 func (w *walk) fromTunnel(b *branch) {
 	p := b.p
-	r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: p.Dst(), Src: p.Src()})
+	q := node.RouteQuery{Dst: p.Dst(), Src: p.Src()}
+	if b.tunnel.Kind == wireGuard {
+		q = wireGuardRoute(b.tunnel, p.Mark)
+	}
+	r, err := w.ns.Route(w.ctx, q)
 	var refused *node.RouteError
 	if errors.As(err, &refused) {
 		w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: fmt.Sprintf("for the outer packet to %s: %s", p.Dst(), refused.Errno)})
@@ -213,6 +219,15 @@ func (w *walk) wrapped(b *branch, t *trace.Tunnel) error {
 	return nil
 }
 
+// inside goes on with the inner packet, as arriving on the tunnel interface.
+func (w *walk) inside(b *branch, name string, mark uint32) {
+	b.p = arrived(b.inner, name)
+	b.p.Mark = mark
+	b.inner, b.tunnel = nil, nil
+	b.route, b.looped = node.Route{}, false
+	w.fromInterface(b)
+}
+
 // unwrap lets the tunnel interface that takes an outer packet hand the inner one on, as arriving on itself.
 func (w *walk) unwrap(b *branch) {
 	links, err := w.ns.Links(w.ctx)
@@ -221,6 +236,10 @@ func (w *walk) unwrap(b *branch) {
 		return
 	}
 	t := b.tunnel
+	if t.Kind == wireGuard {
+		w.decrypt(b, links)
+		return
+	}
 	for _, l := range links {
 		if l.Kind != t.Kind || l.Tunnel == nil || !l.Up() {
 			continue
@@ -232,12 +251,7 @@ func (w *walk) unwrap(b *branch) {
 			continue
 		}
 		w.hop(b, trace.Hop{Hook: "tunnel", Action: "unwrapped by " + l.Name, Says: says(t)})
-		mark := b.p.Mark
-		b.p = arrived(b.inner, l.Name)
-		b.p.Mark = mark // it stays in the namespace
-		b.inner, b.tunnel = nil, nil
-		b.route, b.looped = node.Route{}, false
-		w.fromInterface(b)
+		w.inside(b, l.Name, b.p.Mark) // the mark stays in the namespace
 		return
 	}
 	reason := fmt.Sprintf("no %s interface of this node takes it", t.Kind)
