@@ -17,12 +17,15 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
 
-// The kernel that these tests were made on has no WireGuard. An interface of another kind, wg0, is taken for one, and its
-// peers are made up; everything else, the routes of the outer packet too, is the kernel's.
+// The kernel that these tests were made on has of all tunnels but VXLAN none. An interface of another kind, wg0, is taken
+// for one, and its peers or addresses are made up; everything else, the routes of the outer packet too, is the kernel's.
 type wgNode struct {
 	*live.Node
 	device node.WireGuardDevice
 	err    error
+	// kind and tunnel are those of wg0.
+	kind   string
+	tunnel *node.Tunnel
 }
 
 func (n wgNode) Namespace(ctx context.Context, id string) (node.Namespace, string, error) {
@@ -40,7 +43,7 @@ func (n wgNamespace) Links(ctx context.Context) ([]node.Link, error) {
 	links = slices.Clone(links)
 	for i := range links {
 		if links[i].Name == "wg0" {
-			links[i].Kind, links[i].Peer = "wireguard", 0
+			links[i].Kind, links[i].Tunnel, links[i].Peer = n.n.kind, n.n.tunnel, 0
 		}
 	}
 	return links, err
@@ -52,12 +55,18 @@ func (n wgNamespace) WireGuard(_ context.Context, link int) (node.WireGuardDevic
 
 func walkWireGuard(t *testing.T, d node.WireGuardDevice, failure error, s walk.Start) *trace.Trace {
 	t.Helper()
+	return walkTunnel(t, wgNode{device: d, err: failure, kind: "wireguard"}, s)
+}
+
+func walkTunnel(t *testing.T, made wgNode, s walk.Start) *trace.Trace {
+	t.Helper()
 	w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
 		n, err := live.OpenNode()
 		if err != nil {
 			return nil, nil, err
 		}
-		return wgNode{n, d, failure}, n.Close, nil
+		made.Node = n
+		return made, n.Close, nil
 	}}
 	got, err := w.Walk(t.Context(), s)
 	if err != nil {
