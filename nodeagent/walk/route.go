@@ -44,9 +44,11 @@ func (w *walk) reroute(b *branch, next func(*branch)) {
 		w.fail(err)
 		return
 	}
-	b.route = r
-	w.routeHop(b, "routed again, since a rule has changed the packet")
-	next(b)
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		b.route = r
+		w.routeHop(b, "routed again, since a rule has changed the packet")
+		next(b)
+	})
 }
 
 func (w *walk) routeHop(b *branch, says string) {
@@ -109,10 +111,12 @@ func (w *walk) fromProcess(b *branch) {
 		w.fail(err)
 		return
 	}
-	b.route = r
-	p.Out = r.Out
-	w.routeHop(b, "")
-	w.pass(b, skb.Output, w.postrouting)
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		b.route = r
+		b.p.Out = r.Out
+		w.routeHop(b, "")
+		w.pass(b, skb.Output, w.postrouting)
+	})
 }
 
 // fromInterface walks a packet that arrives on p.In.
@@ -155,6 +159,12 @@ func (w *walk) inputRoute(b *branch) {
 		w.fail(err)
 		return
 	}
+	w.eachHop(b, r, w.inputRouted)
+}
+
+// inputRouted goes on with the routing decision of a packet that arrived.
+func (w *walk) inputRouted(b *branch, r node.Route) {
+	p := b.p
 	b.route = r
 	w.routeHop(b, "")
 	switch r.Type {

@@ -61,6 +61,10 @@ func (w *walk) wrap(b *branch) (bool, error) {
 		if err != nil && !errors.As(err, &refused) {
 			return false, err
 		}
+		if refused == nil && len(r.OneOf) > 0 && !r.PrefSrc.IsValid() {
+			w.sourceOfEach(b, r, t, dev)
+			return true, nil
+		}
 		if refused != nil || !r.PrefSrc.IsValid() {
 			w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: "for the outer packet to " + t.Destination.Addr().String()})
 			w.end(b, end{verdict: trace.Dropped, reason: fmt.Sprintf("there is no route to %s, where %s sends it", t.Destination.Addr(), dev.Name)})
@@ -68,10 +72,26 @@ func (w *walk) wrap(b *branch) (bool, error) {
 		}
 		t.Source = netip.AddrPortFrom(r.PrefSrc, t.Source.Port())
 	}
+	return true, w.send(b, t, dev)
+}
+
+// sourceOfEach sends the packet from the address that each of several next hops would give it.
+func (w *walk) sourceOfEach(b *branch, r node.Route, t *trace.Tunnel, dev node.Link) {
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		from := *t
+		from.Source = netip.AddrPortFrom(r.PrefSrc, t.Source.Port())
+		if err := w.send(b, &from, dev); err != nil {
+			w.fail(err)
+		}
+	})
+}
+
+// send puts the packet into an outer one, which goes its way.
+func (w *walk) send(b *branch, t *trace.Tunnel, dev node.Link) error {
 	proto, _ := tunnelProto(dev.Kind, b.p.Family)
 	o, err := skb.New(proto, t.Source, t.Destination)
 	if err != nil {
-		return false, fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
+		return fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
 	}
 	// The mark stays on a packet that a tunnel of the same namespace wraps (skb_scrub_packet); its connection does not.
 	o.Local, o.Mark = true, b.p.Mark
@@ -80,7 +100,7 @@ func (w *walk) wrap(b *branch) (bool, error) {
 	b.inner, b.tunnel, b.p = b.p, t, o
 	b.route, b.looped = node.Route{}, false
 	w.fromTunnel(b)
-	return true, nil
+	return nil
 }
 
 func says(t *trace.Tunnel) string {
@@ -189,15 +209,21 @@ func (w *walk) fromTunnel(b *branch) {
 		w.fail(err)
 		return
 	}
-	// The hop that wrapped the packet holds the same tunnel.
-	b.tunnel.OuterDevice, b.tunnel.OuterMTU = r.Out, mtuOf(links, r)
-	if r.PathMTU != 0 {
-		b.tunnel.OuterMTU = min(b.tunnel.OuterMTU, r.PathMTU)
-	}
-	b.route = r
-	p.Out = r.Out
-	w.routeHop(b, "the outer packet")
-	w.pass(b, skb.Output, w.postrouting)
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		if b.tunnel.OuterDevice != "" { // another branch leaves by another interface
+			t := *b.tunnel
+			b.tunnel = &t
+		}
+		// The hop that wrapped the packet holds the same tunnel.
+		b.tunnel.OuterDevice, b.tunnel.OuterMTU = r.Out, mtuOf(links, r)
+		if r.PathMTU != 0 {
+			b.tunnel.OuterMTU = min(b.tunnel.OuterMTU, r.PathMTU)
+		}
+		b.route = r
+		b.p.Out = r.Out
+		w.routeHop(b, "the outer packet")
+		w.pass(b, skb.Output, w.postrouting)
+	})
 }
 
 // wrapped replaces a branch's packet by the outer packet that it arrives in.

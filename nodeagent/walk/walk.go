@@ -223,6 +223,9 @@ func (w *walk) begin() (*branch, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: no source address: %w", ErrStart, err)
 		}
+		if !r.PrefSrc.IsValid() && len(r.OneOf) > 0 {
+			return nil, fmt.Errorf("%w: the route to %s is by one of %d next hops, which give it different source addresses: say which one it has", ErrStart, s.Destination.Addr(), len(r.OneOf))
+		}
 		if !r.PrefSrc.IsValid() {
 			return nil, fmt.Errorf("%w: no route to %s gives it a source address", ErrStart, s.Destination.Addr())
 		}
@@ -269,6 +272,9 @@ func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
 		var refused *node.RouteError
 		if errors.As(err, &refused) {
 			return "", fmt.Errorf("%w: there is no route back to %s: say by --in where it comes from", ErrStart, source)
+		}
+		if err == nil && len(r.OneOf) > 0 {
+			return "", fmt.Errorf("%w: the route back to %s is by one of %d next hops: say by --in where it comes from", ErrStart, source, len(r.OneOf))
 		}
 		return r.Out, err
 	}
