@@ -27,10 +27,11 @@ func TestMasqueradeTakesTheAddressThatTheKernelWould(t *testing.T) {
 		"ip -6 route add 2001:db8::/32 dev eth0", "ip -6 route add fd00::/16 dev eth0", "ip -6 route add 2002::/16 dev eth0", "ip -6 route add 2001:db9::/32 dev eth1",
 	}
 	for name, more := range map[string][]string{
-		"as it is":             nil,
-		"own addresses only":   {"sysctl -qw net.ipv6.conf.eth1.use_oif_addrs_only=1", "ip -6 addr del 2001:db8:3::1/64 dev eth1", "ip -6 addr add fd00:3::1/64 dev eth1 nodad"},
-		"without its own":      {"ip -6 addr del 2001:db8:3::1/64 dev eth1"},
-		"with 6to4 on another": {"ip -6 addr add 2002:1::1/48 dev eth1 nodad"},
+		"as it is":              nil,
+		"own addresses only":    {"sysctl -qw net.ipv6.conf.eth1.use_oif_addrs_only=1", "ip -6 addr del 2001:db8:3::1/64 dev eth1", "ip -6 addr add fd00:3::1/64 dev eth1 nodad preferred_lft 0"},
+		"without its own":       {"ip -6 addr del 2001:db8:3::1/64 dev eth1"},
+		"its own is deprecated": {"ip -6 addr del 2001:db8:3::1/64 dev eth1", "ip -6 addr add fd00:3::1/64 dev eth1 nodad preferred_lft 0"},
+		"with 6to4 on another":  {"ip -6 addr add 2002:1::1/48 dev eth1 nodad"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runtime.LockOSThread() // not given back
