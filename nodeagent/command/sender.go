@@ -11,25 +11,25 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 )
 
-// ownerOf finds out as whom a container sends: by its process on this node, else by what its pod demands. It is nil when
-// neither tells.
-func ownerOf(proc string, s *wire.Sender) (*trace.Owner, error) {
+// senderOf finds out as whom a container sends, and in which network namespace it is: by its process on this node, else,
+// for the user, by what its pod demands. The owner is nil when neither tells.
+func senderOf(proc string, s *wire.Sender) (owner *trace.Owner, namespace string, err error) {
 	if s == nil {
-		return nil, nil
+		return nil, "", nil
 	}
 	if s.ContainerID != "" {
 		p, err := container.Find(proc, s.ContainerID)
 		if err == nil {
-			return &trace.Owner{User: p.UID, Group: &p.GID, Groups: p.Groups, From: describeProcess(s, p)}, nil
+			return &trace.Owner{User: p.UID, Group: &p.GID, Groups: p.Groups, From: describeProcess(s, p)}, p.Network, nil
 		}
 		if !errors.Is(err, node.ErrNotFound) {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if s.User == nil {
-		return nil, nil
+		return nil, "", nil
 	}
-	return &trace.Owner{User: *s.User, Group: s.Group, From: fmt.Sprintf("as the pod demands of container %s; no process of it was found", s.Container)}, nil
+	return &trace.Owner{User: *s.User, Group: s.Group, From: fmt.Sprintf("as the pod demands of container %s; no process of it was found", s.Container)}, "", nil
 }
 
 func describeProcess(s *wire.Sender, p container.Process) string {

@@ -152,12 +152,12 @@ func walkFor(ctx context.Context, q wire.WalkRequest) (*trace.Trace, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	owner, err := ownerOf("/proc", q.Sender)
+	owner, namespace, err := senderOf("/proc", q.Sender)
 	if err != nil {
 		return nil, err
 	}
 	return evaluate(ctx, walk.Start{
-		Owner: owner,
+		Owner: owner, Namespace: namespace,
 		Proto: proto, Source: q.Source, Destination: q.Destination, In: q.In, Mark: uint32(q.Mark), Node: q.Node,
 		Follow: q.Follow, FromAddress: q.FromAddress, Reply: q.Reply, Assume: q.Assume, Arrives: q.Arrives, Tunnel: q.Tunnel,
 	})

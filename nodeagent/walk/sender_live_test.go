@@ -3,11 +3,21 @@
 package walk_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
 
 // ids are a sender with a user and a group.
@@ -78,5 +88,53 @@ func TestRouteOfAUserIsTaken(t *testing.T) {
 		if x := walkHere(t, s); x.Outcomes[0].Verdict != want {
 			t.Errorf("user %d: %+v", user, x.Outcomes)
 		}
+	}
+}
+
+func TestSenderIsFoundByItsProcessWhereNoInterfaceLeadsToIt(t *testing.T) {
+	namespace(t, append(underlay, "ip route add 10.9.0.0/16 via 10.250.0.1")...)
+	cmd := exec.Command("unshare", "-n", "sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := own
+	for i := 0; there == own && i < 200; i++ {
+		time.Sleep(10 * time.Millisecond)
+		if there, err = os.Readlink(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := fmt.Sprintf("nsenter -t %d -n ip ", cmd.Process.Pid)
+	for _, c := range []string{"link set lo up", "addr add 10.77.0.5/32 dev lo", "link add eth0 type veth peer name far0", "link set eth0 up", "link set far0 up", "route add default dev eth0"} {
+		shell(t, in+c)
+	}
+	s := start("10.77.0.5:40000", "10.9.0.1:80")
+	s.FromAddress, s.Follow = true, false
+	try := func() (*trace.Trace, error) {
+		w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
+			n, err := live.OpenNode()
+			if err != nil {
+				return nil, nil, err
+			}
+			return n, n.Close, nil
+		}}
+		return w.Walk(t.Context(), s)
+	}
+	if x, err := try(); !errors.Is(err, walk.ErrStart) {
+		t.Errorf("without its process: %+v, %v", x, err)
+	}
+	s.Namespace = strings.TrimSuffix(strings.TrimPrefix(there, "net:["), "]")
+	x, err := try()
+	if err != nil || x.Outcomes[0].Out != "eth0" || x.Hops[0].Namespace == "host" {
+		t.Errorf("%+v, %v", x, err)
+	}
+	s.Source = netip.MustParseAddrPort("10.77.0.6:40000")
+	if x, err := try(); !errors.Is(err, walk.ErrStart) || !strings.Contains(err.Error(), "nor has the namespace of its process") {
+		t.Errorf("an address that its process has not: %+v, %v", x, err)
 	}
 }

@@ -49,6 +49,9 @@ type Start struct {
 	Follow bool
 	// FromAddress starts the walk as a process in the namespace on this node that has the source address.
 	FromAddress bool
+	// Namespace is the namespace of the process that sends, by the id that a node knows it by; "" when that is not known. With
+	// FromAddress the walk starts there where no interface of the node leads to the source address.
+	Namespace string
 	// Reply makes the packet the first answer to a flow.
 	Reply bool
 	// Assume are connection tracking entries that are taken as there.
@@ -107,7 +110,7 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		return nil, err
 	}
 	if s.FromAddress {
-		if w, err = w.placeOf(s.Source.Addr().Unmap()); err != nil {
+		if w, err = w.startPlace(); err != nil {
 			return nil, err
 		}
 	}

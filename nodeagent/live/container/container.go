@@ -25,6 +25,8 @@ import (
 type Process struct {
 	// PID is in the process ID namespace of the reader.
 	PID int
+	// Network is the inode number of its network namespace, as live.Node names namespaces; "" when it cannot be told.
+	Network string
 	// Program is its executable, as its own file system names it; "" when it cannot be told.
 	Program string
 	Credentials
@@ -132,6 +134,9 @@ func look(dir, id string) (p started, ok bool, err error) {
 		return p, false, fmt.Errorf("process %d: %w", p.PID, err)
 	}
 	p.Program, _ = os.Readlink(filepath.Join(dir, "exe"))
+	if ns, err := os.Readlink(filepath.Join(dir, "ns", "net")); err == nil {
+		p.Network = strings.TrimSuffix(strings.TrimPrefix(ns, "net:["), "]")
+	}
 	return p, true, nil
 }
 

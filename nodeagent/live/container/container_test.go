@@ -122,7 +122,11 @@ func TestRealProcessIsRead(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("%v, %v", ok, err)
 	}
-	want := Process{PID: cmd.Process.Pid, Program: p.Program, Credentials: Credentials{UID: 1337, GID: 1338, Groups: []uint32{20}}}
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil || own != "net:["+p.Network+"]" {
+		t.Errorf("network namespace %s, want %s, %v", p.Network, own, err)
+	}
+	want := Process{PID: cmd.Process.Pid, Program: p.Program, Network: p.Network, Credentials: Credentials{UID: 1337, GID: 1338, Groups: []uint32{20}}}
 	if d := cmp.Diff(want, p.Process); d != "" || p.at == 0 || !strings.Contains(p.Program, "sleep") {
 		t.Errorf("started at %d, %s", p.at, d)
 	}
