@@ -7,7 +7,7 @@ MODULE     = github.com/kubectl-svctrace/kubectl-svctrace
 IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
 OUT       ?= build
 LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
-TOOL       = $(GO) tool -modfile=test/tools/go.mod
+TOOL       = $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
 MODULES    = . test/lab test/e2e test/bench
 
 # What the lab and the tests need from Debian: package:file that tells whether it is there.
@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check bench oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check tested bench bench-trace oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,24 +51,32 @@ oracle-test: ## Run the oracle as CI does
 	$(GO) test -count=1 -timeout 40m ./test/oracle/...
 
 lab-test: ## Run the lab's own tests
-	cd test/lab && $(GO) run ./cmd/lab build && $(GO) test -timeout 20m ./...
+	cd test/lab && $(GO) run ./cmd/lab build && $(GO) test -race -timeout 20m ./...
 
 e2e: ## Run the plugin against the lab
-	cd test/e2e && $(GO) test -timeout 40m ./...
+	cd test/e2e && $(GO) test -race -timeout 40m ./...
 
 bench-test: ## Run the benchmark on small states, for its correctness
-	cd test/bench && $(GO) test -timeout 20m ./...
+	cd test/bench && $(GO) test -race -timeout 20m ./...
 
-check: ## gofmt, vet, staticcheck
+check: tested ## gofmt, vet, staticcheck, and a test in each package
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi
 	@for m in $(MODULES); do echo "vet $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
-	$(TOOL) staticcheck ./...
+	@for m in $(MODULES); do echo "staticcheck $$m"; (cd $$m && $(TOOL) staticcheck ./...) || exit 1; done
+
+tested: ## List the packages that have no test, and fail when there is one
+	@untested="$$(for m in $(MODULES); do (cd $$m && $(GO) list -find -tags labkube \
+	  -f '{{if not (or .TestGoFiles .XTestGoFiles)}}{{.ImportPath}}{{end}}' ./...) || echo "$$m cannot be listed"; done)"; \
+	if [ -n "$$untested" ]; then echo "no test in:"; echo "$$untested"; exit 1; fi
 
 oracle: ## Compare the engine with the kernel: N packets (default 100000)
 	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run TestOracle ./test/oracle
 
 bench: deps ## Measure speed and memory against dumps and bare reads (half an hour); writes docs/speed.md
 	cd test/bench && $(GO) run . -o ../../docs/speed.md $(BENCH)
+
+bench-trace: deps ## Measure a whole trace beside `kubectl run --rm -i` of the same image, in turns, in the lab
+	cd test/e2e && $(GO) test -run '^$$' -bench KubectlRun -benchtime 15x -timeout 20m .
 
 clean: ## Remove build/
 	rm -rf $(OUT)

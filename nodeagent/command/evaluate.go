@@ -18,9 +18,9 @@ func contextWithTimeout(ctx context.Context, d time.Duration) (context.Context, 
 }
 
 // evaluate walks a packet through the live state of this machine, from this process's network namespace on.
-func evaluate(ctx context.Context, s walk.Start) (*trace.Trace, error) {
+func evaluate(ctx context.Context, s walk.Start, options ...live.Option) (*trace.Trace, error) {
 	w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
-		n, err := live.OpenNode()
+		n, err := live.OpenNode(options...)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
@@ -20,7 +21,7 @@ const packetTimeout = 2 * time.Minute
 type packetOptions struct {
 	from, to, proto, in, mark, output string
 	sport                             uint16
-	follow, inside                    bool
+	follow, inside, noBPF             bool
 }
 
 func packetCommand(s Streams) *cobra.Command {
@@ -49,7 +50,11 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
 			}
 			ctx, cancel := contextWithTimeout(cmd.Context(), packetTimeout)
 			defer cancel()
-			t, err := evaluate(ctx, start)
+			var options []live.Option
+			if o.noBPF {
+				options = append(options, live.WithoutBPF())
+			}
+			t, err := evaluate(ctx, start, options...)
 			if err != nil {
 				return ranError{err}
 			}
@@ -70,6 +75,7 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
 	f.StringVar(&o.mark, "mark", "0", "packet mark")
 	f.BoolVar(&o.follow, "follow", false, "go on in the namespace at the other end of a veth pair, to the socket")
 	f.BoolVar(&o.inside, "inside", false, "start as a process in the namespace on this machine that has the source address")
+	f.BoolVar(&o.noBPF, "no-bpf", false, "do not read the kernel's lists of hooks, which takes BPF: derive them from tables and chains")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	return cmd
 }

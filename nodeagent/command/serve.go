@@ -43,8 +43,8 @@ func serveCommand(s Streams) *cobra.Command {
 	}
 }
 
-// serve answers requests until the input closes. The greeting goes out with the first answer: what is written before
-// anybody has attached would be lost.
+// serve answers requests until the input closes or the context ends: with a signal, which nothing else in the agent heeds
+// while it waits. The greeting goes out with the first answer: what is written before anybody has attached would be lost.
 func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -52,8 +52,8 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	r := bufio.NewReader(in)
 	greeted := false
 	for {
-		q, err := next(r, !greeted)
-		if errors.Is(err, io.EOF) {
+		q, err := next(ctx, r, !greeted)
+		if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
 			return nil
 		}
 		if err != nil {
@@ -76,7 +76,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // next receives a request. The first one must come soon: a plugin that was killed before it attached never opens the
 // agent's standard input, which then never closes either.
-func next(r io.Reader, first bool) (wire.Request, error) {
+func next(ctx context.Context, r io.Reader, first bool) (wire.Request, error) {
 	type received struct {
 		q   wire.Request
 		err error
@@ -96,6 +96,8 @@ func next(r io.Reader, first bool) (wire.Request, error) {
 	select {
 	case x := <-got:
 		return x.q, x.err
+	case <-ctx.Done():
+		return wire.Request{}, ctx.Err()
 	case <-late:
 		return wire.Request{}, fmt.Errorf("no request came within %s", firstRequest)
 	}

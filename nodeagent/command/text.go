@@ -38,7 +38,14 @@ func writeText(w io.Writer, t *trace.Trace) error {
 			shown[h] = true
 		}
 	}
-	fmt.Fprintf(&b, "\nread %d messages, %d bytes\n", t.Reads.Messages, t.Reads.Bytes)
+	fmt.Fprintf(&b, "\nread %d messages, %d bytes", t.Reads.Messages, t.Reads.Bytes)
+	switch t.Reads.Hooks {
+	case trace.HooksListed:
+		b.WriteString("; hooks as the kernel lists them")
+	case trace.HooksDerived:
+		b.WriteString("; hooks derived from tables and chains")
+	}
+	b.WriteString("\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -309,3 +309,19 @@ func (e *entered) VirtualServer(ctx context.Context, proto uint8, dst netip.Addr
 	}
 	return e.ns.VirtualServer(ctx, proto, dst, mark)
 }
+
+// Hooks asks the namespace.
+func (e *entered) Hooks(ctx context.Context, f node.NFTFamily) ([][]node.HookFunction, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.Hooks(ctx, f)
+}
+
+// SameHooks asks the namespace.
+func (e *entered) SameHooks(ctx context.Context) (bool, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return false, err
+	}
+	return e.ns.SameHooks(ctx)
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/devprog"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nft"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
@@ -31,7 +32,11 @@ type Namespace struct {
 	*nftTables
 	*programs
 	*wireGuards
-	count *nlsock.Counter
+	count  *nlsock.Counter
+	memory *memory
+	hooks  *hooklist.Reader // once it was asked for
+	// ownsMemory is true for a namespace without a node.
+	ownsMemory bool
 }
 
 // The readers, under names that keep their Close methods apart.
@@ -52,10 +57,17 @@ type (
 var _ node.Namespace = (*Namespace)(nil)
 
 // Open opens the calling thread's network namespace. The caller closes it.
-func Open() (*Namespace, error) { return open(&nlsock.Counter{}) }
+func Open() (*Namespace, error) {
+	count := &nlsock.Counter{}
+	n, err := open(count, &memory{count: count})
+	if err == nil {
+		n.ownsMemory = true
+	}
+	return n, err
+}
 
-func open(count *nlsock.Counter) (*Namespace, error) {
-	n := &Namespace{count: count}
+func open(count *nlsock.Counter, m *memory) (*Namespace, error) {
+	n := &Namespace{count: count, memory: m}
 	r, err := rtnl.New(n.count)
 	if err != nil {
 		return nil, err
@@ -109,6 +121,9 @@ func (n *Namespace) Close() error {
 	}
 	if n.wireGuards != nil && n.wireGuards.reader != nil {
 		errs = append(errs, n.wireGuards.reader.Close())
+	}
+	if n.ownsMemory {
+		errs = append(errs, n.memory.close())
 	}
 	return errors.Join(errs...)
 }

@@ -29,6 +29,7 @@ const maxFiles = 8
 // from namespace to namespace: it must be used and closed on that thread, which OpenNode locks.
 type Node struct {
 	count   *nlsock.Counter
+	memory  *memory
 	home    int    // file descriptor of the namespace at the start
 	current string // id of the namespace the thread is in
 	open    map[string]*entered
@@ -38,15 +39,27 @@ type Node struct {
 
 var _ node.Node = (*Node)(nil)
 
+// Option changes how a Node reads.
+type Option func(*Node)
+
+// WithoutBPF keeps a Node from reading kernel memory: which hook functions are registered is then derived from tables and
+// chains (see node.Hooks).
+func WithoutBPF() Option { return func(n *Node) { n.memory.err = errOff } }
+
 // OpenNode opens the calling thread's network namespace as Home. Close gives the thread back.
-func OpenNode() (*Node, error) {
+func OpenNode(options ...Option) (*Node, error) {
 	runtime.LockOSThread()
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
 		return nil, &node.ReadError{What: "the network namespace", Err: err}
 	}
-	return &Node{count: &nlsock.Counter{}, home: fd, open: map[string]*entered{}}, nil
+	count := &nlsock.Counter{}
+	n := &Node{count: count, memory: &memory{count: count}, home: fd, open: map[string]*entered{}}
+	for _, o := range options {
+		o(n)
+	}
+	return n, nil
 }
 
 // Close closes all namespaces and returns the thread to the first.
@@ -58,7 +71,7 @@ func (n *Node) Close() error {
 			errs = append(errs, unix.Close(e.fd))
 		}
 	}
-	errs = append(errs, unix.Close(n.home))
+	errs = append(errs, n.memory.close(), unix.Close(n.home))
 	err := errors.Join(errs...)
 	if errs[0] == nil {
 		// A thread that could not return stays locked, and ends with its goroutine.
@@ -110,7 +123,7 @@ func (n *Node) Namespace(ctx context.Context, id string) (node.Namespace, string
 		return nil, "", err
 	}
 	var err error
-	if e.ns, err = open(n.count); err != nil {
+	if e.ns, err = open(n.count, n.memory); err != nil {
 		delete(n.open, id)
 		return nil, "", &node.ReadError{What: "the network namespace " + id, Err: err}
 	}

@@ -510,6 +510,7 @@ type Namespace interface {
 	Sysctls
 	LegacyTables
 	NFTables
+	Hooks
 	Recents
 	IPSets
 	Sockets

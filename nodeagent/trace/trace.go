@@ -260,10 +260,32 @@ type Unknown struct {
 
 // Reads counts what a trace read from the kernel.
 type Reads struct {
-	// Messages is the number of netlink messages received and getsockopt and file reads done.
+	// Messages is the number of netlink messages received, of getsockopt and file reads, and of runs of a BPF program.
 	Messages int `json:"messages"`
 	// Bytes is the number of bytes they held.
 	Bytes int64 `json:"bytes"`
+	// Hooks tells how it is known what the kernel calls at its hooks; empty when it was not asked for.
+	Hooks HookSource `json:"hooks,omitempty"`
+}
+
+// HookSource is how a walk knows what the kernel calls at its hooks, and in which order.
+type HookSource string
+
+// The sources, the better first.
+const (
+	// HooksListed: the kernel's own lists were read.
+	HooksListed HookSource = "listed"
+	// HooksDerived: from the tables and chains there are. Where the order of equal priorities is not known and matters, the
+	// walk forks, and BPF programs at hooks are not seen.
+	HooksDerived HookSource = "derived"
+)
+
+// Join returns what is true of two walks together.
+func (h HookSource) Join(other HookSource) HookSource {
+	if h == HooksDerived || other == "" {
+		return h
+	}
+	return other
 }
 
 // Probability is an exact fraction, written in lowest terms: "1", "1/3".

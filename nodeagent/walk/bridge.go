@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
@@ -18,9 +17,6 @@ import (
 //
 // (net/bridge/br_input.c, br_netfilter_hooks.c). A packet that is routed out by a bridge device passes bridge output and
 // postrouting behind the IP hooks.
-
-// Priorities of br_netfilter in the bridge hooks (include/uapi/linux/netfilter_bridge.h: NF_BR_PRI_BRNF, NF_BR_PRI_LAST).
-const brNetfilter = 0
 
 // bridgeOf returns the bridge that an interface is a port of.
 func (w *walk) bridgeOf(name string) (bridge node.Link, ok bool, err error) {
@@ -62,19 +58,18 @@ func (w *walk) fromPort(b *branch, bridge node.Link) {
 		w.fail(err)
 		return
 	}
-	early, late := func(prio int32) bool { return prio <= brNetfilter }, func(prio int32) bool { return prio > brNetfilter }
+	decide := func(b *branch) { w.switchFrame(b, bridge, port, calls) }
 	w.ingress(b, func(b *branch) {
-		w.passBridge(b, bridge, skb.Prerouting, port, "", early, func(b *branch) {
-			decide := func(b *branch) {
-				w.passBridge(b, bridge, skb.Prerouting, port, "", late, func(b *branch) { w.switchFrame(b, bridge, port, calls) })
-			}
-			if !calls {
-				decide(b)
-				return
-			}
+		if !calls {
+			w.passBridge(b, bridge, skb.Prerouting, port, "", wholeHook, decide)
+			return
+		}
+		w.passBridge(b, bridge, skb.Prerouting, port, "", beforeIP, func(b *branch) {
 			b.p.In, b.p.PhysIn = bridge.Name, port
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "bridge " + bridge.Name + " calls the IP hooks", Says: "bridge-nf-call is on: frames on the bridge pass IP prerouting, forward and postrouting"})
-			w.pass(b, skb.Prerouting, decide)
+			w.pass(b, skb.Prerouting, func(b *branch) {
+				w.passBridge(b, bridge, skb.Prerouting, port, "", behindIP, decide)
+			})
 		})
 	})
 }
@@ -88,7 +83,7 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 		return
 	}
 	up := func(b *branch) {
-		w.passBridge(b, bridge, skb.Input, port, "", nil, func(b *branch) {
+		w.passBridge(b, bridge, skb.Input, port, "", wholeHook, func(b *branch) {
 			b.p.In, b.p.PhysIn = bridge.Name, ""
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "up from " + bridge.Name, Says: "the frame is for the bridge's own address: the node routes it"})
 			if calls {
@@ -153,33 +148,30 @@ func (w *walk) acrossBridge(b *branch, bridge node.Link, port string, calls bool
 		says += "; its port is not known"
 	}
 	b.route = node.Route{Type: node.RouteUnicast, Out: bridge.Name}
-	forward := func(b *branch, next func(*branch)) {
-		if !calls {
-			next(b)
-			return
-		}
-		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
-		w.pass(b, skb.Forward, next)
-	}
 	w.hop(b, trace.Hop{Hook: "bridge", Action: "across " + bridge.Name, Says: says})
-	// br_netfilter runs IP forward at priority -1, and IP postrouting behind everything else.
-	before, behind := func(prio int32) bool { return prio < -1 }, func(prio int32) bool { return prio >= -1 }
-	w.passBridge(b, bridge, skb.Forward, port, out, before, func(b *branch) {
-		forward(b, func(b *branch) {
-			w.passBridge(b, bridge, skb.Forward, port, out, behind, func(b *branch) {
-				w.passBridge(b, bridge, skb.Postrouting, port, out, nil, func(b *branch) {
-					finish := func(b *branch) {
-						b.p.Out = cmpOr(out, bridge.Name)
-						w.egress(b, w.leave)
-					}
-					if !calls {
-						finish(b)
-						return
-					}
-					b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
-					w.pass(b, skb.Postrouting, finish)
-				})
-			})
+	behind := func(b *branch) {
+		w.passBridge(b, bridge, skb.Postrouting, port, out, wholeHook, func(b *branch) {
+			finish := func(b *branch) {
+				b.p.Out = cmpOr(out, bridge.Name)
+				w.egress(b, w.leave)
+			}
+			if !calls {
+				finish(b)
+				return
+			}
+			// br_netfilter runs IP postrouting behind everything else.
+			b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+			w.pass(b, skb.Postrouting, finish)
+		})
+	}
+	if !calls {
+		w.passBridge(b, bridge, skb.Forward, port, out, wholeHook, behind)
+		return
+	}
+	w.passBridge(b, bridge, skb.Forward, port, out, beforeIP, func(b *branch) {
+		b.p.In, b.p.Out, b.p.PhysIn, b.p.PhysOut = bridge.Name, bridge.Name, port, out
+		w.pass(b, skb.Forward, func(b *branch) {
+			w.passBridge(b, bridge, skb.Forward, port, out, behindIP, behind)
 		})
 	})
 }
@@ -211,8 +203,8 @@ func (w *walk) leaveByBridge(b *branch, bridge node.Link, next func(*branch)) {
 		w.fail(err)
 		return
 	}
-	w.passBridge(b, bridge, skb.Output, "", out, nil, func(b *branch) {
-		w.passBridge(b, bridge, skb.Postrouting, "", out, nil, next)
+	w.passBridge(b, bridge, skb.Output, "", out, wholeHook, func(b *branch) {
+		w.passBridge(b, bridge, skb.Postrouting, "", out, wholeHook, next)
 	})
 }
 
@@ -232,28 +224,33 @@ func (w *walk) portOf(p *skb.Packet, bridge node.Link) (string, error) {
 	return "", nil
 }
 
-// passBridge runs the bridge family's chains of a hook whose priority is wanted (nil: all). The interfaces that rules
-// see are the ports.
-func (w *walk) passBridge(b *branch, bridge node.Link, h skb.Hook, in, out string, want func(int32) bool, next func(*branch)) {
-	all, err := w.allBaseChains()
+// passBridge runs a part of what is registered at a hook of the bridge family. The interfaces that rules see are the ports.
+func (w *walk) passBridge(b *branch, bridge node.Link, h skb.Hook, in, out string, part bridgePart, next func(*branch)) {
+	groups, open, err := w.bridgeFunctions(h, part)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	var chains []nftables.Chain
-	for _, c := range all {
-		if c.Family == node.NFTBridge && c.Hook == uint32(h) && (want == nil || want(c.Priority)) {
-			chains = append(chains, c)
-		}
+	pass := func(b *branch, groups []group) {
+		was := *b.p
+		b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = h, in, out, bridge.Name
+		w.passGroups(b, groups, func(b *branch) {
+			b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = was.Hook, was.In, was.Out, was.Bridge
+			next(b)
+		})
 	}
-	if len(chains) == 0 {
-		next(b)
+	if len(open) == 0 {
+		pass(b, groups)
 		return
 	}
-	was := *b.p
-	b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = h, in, out, bridge.Name
-	w.passChains(b, chains, func(b *branch) {
-		b.p.Hook, b.p.In, b.p.Out, b.p.Bridge = was.Hook, was.In, was.Out, was.Bridge
-		next(b)
+	w.sideOfBridgeNetfilter(b, bridge, h, open, func(b *branch, isBefore bool) {
+		switch {
+		case isBefore && part == beforeIP:
+			pass(b, append(slices.Clone(groups), open...))
+		case !isBefore && part == behindIP && runsBehind(h, brNetfilter):
+			pass(b, append(slices.Clone(open), groups...))
+		default:
+			pass(b, groups)
+		}
 	})
 }

@@ -237,6 +237,10 @@ func (w *walk) conntrackActive(f skb.Family) (bool, error) {
 }
 
 func (w *walk) usesConntrack(f skb.Family) (bool, error) {
+	hooks, known, err := w.listing(familyOf(f))
+	if known || err != nil {
+		return known && listsConntrack(hooks), err
+	}
 	tables, err := w.legacyTables(f)
 	if err != nil {
 		return false, err

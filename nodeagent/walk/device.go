@@ -28,7 +28,7 @@ func (w *walk) egress(b *branch, next func(*branch)) {
 }
 
 func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
-	all, err := w.allBaseChains()
+	all, err := w.deviceChains()
 	if err != nil {
 		w.fail(err)
 		return
@@ -50,7 +50,7 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 	var behind []function
 	bridge := ""
 	if hook == netdevIngress && b.p.PhysIn == "" {
-		if bridge, err = w.bridgeChains(all, name); err != nil {
+		if bridge, err = w.bridgeChains(name); err != nil {
 			w.fail(err)
 			return
 		}
@@ -101,20 +101,21 @@ func (w *walk) programs(name string, egress bool) ([]function, error) {
 
 // bridgeChains names the bridge family's chains when a packet is said to come from a bridge device: by which port it came
 // there, and so what these chains did with it, is not known.
-func (w *walk) bridgeChains(all []nftables.Chain, name string) (string, error) {
-	i := slices.IndexFunc(all, func(c nftables.Chain) bool {
-		return c.Family == node.NFTBridge && (c.Hook == uint32(skb.Prerouting) || c.Hook == uint32(skb.Input))
-	})
-	if i < 0 {
-		return "", nil
-	}
+func (w *walk) bridgeChains(name string) (string, error) {
 	links, err := w.ns.Links(w.ctx)
 	if err != nil {
 		return "", err
 	}
-	for _, l := range links {
-		if l.Name == name && l.Kind == "bridge" {
-			return "nftables bridge chain " + all[i].Table + " " + all[i].Name + " on " + name, nil
+	if !slices.ContainsFunc(links, func(l node.Link) bool { return l.Name == name && l.Kind == "bridge" }) {
+		return "", nil
+	}
+	for _, h := range []skb.Hook{skb.Prerouting, skb.Input} {
+		at, _, err := w.bridgeFunctions(h, wholeHook)
+		if err != nil {
+			return "", err
+		}
+		for _, g := range at {
+			return g.sequences[0].functions[0].name + " on " + name, nil
 		}
 	}
 	return "", nil

@@ -43,9 +43,10 @@ type function struct {
 	run func(w *walk, b *branch, next func(*branch))
 }
 
-// group holds the functions of one priority. What was registered later runs first. Inside one nftables table handles tell
-// which that is; between tables, and for legacy tables, only the kernel's hook listing would. So a group has a sequence of
-// functions, in order, for each table, and how the sequences interleave is not known.
+// group holds the functions of one priority. What was registered later runs first. Where the kernel's list of its hooks is
+// at hand each function has a group of its own (listing.go). Else, inside one nftables table handles tell which was
+// registered later, and nothing tells it between tables and for legacy tables. So a group has a sequence of functions, in
+// order, for each table, and how the sequences interleave is not known.
 type group struct {
 	sequences []sequence
 }
@@ -169,6 +170,11 @@ func (w *walk) passAll(b *branch, fs []function, next func(*branch)) {
 
 // passChains passes a branch through base chains of one hook.
 func (w *walk) passChains(b *branch, chains []nftables.Chain, next func(*branch)) {
+	w.passGroups(b, groupsOf(chains), next)
+}
+
+// groupsOf puts base chains of one hook into groups.
+func groupsOf(chains []nftables.Chain) []group {
 	byPriority := map[int32]*group{}
 	sortChains(chains)
 	var order []int32
@@ -183,7 +189,7 @@ func (w *walk) passChains(b *branch, chains []nftables.Chain, next func(*branch)
 	for i, p := range order {
 		groups[i] = *byPriority[p]
 	}
-	w.passGroups(b, groups, next)
+	return groups
 }
 
 func tableOf(c nftables.Chain) string { return c.Family.String() + " " + c.Table }
@@ -193,6 +199,21 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 	if g, ok := w.hooks[k]; ok {
 		return g, nil
 	}
+	g, known, err := w.listedGroups(k)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		if g, err = w.derivedGroups(k); err != nil {
+			return nil, err
+		}
+	}
+	w.hooks[k] = g
+	return g, nil
+}
+
+// derivedGroups tells what is registered at a hook from the tables and chains there are.
+func (w *walk) derivedGroups(k hookKey) ([]group, error) {
 	byPriority := map[int32]*group{}
 	at := func(p int32) *group {
 		if byPriority[p] == nil {
@@ -264,7 +285,6 @@ func (w *walk) groups(k hookKey) ([]group, error) {
 	for i, p := range order {
 		out[i] = *byPriority[p]
 	}
-	w.hooks[k] = out
 	return out, nil
 }
 
@@ -320,13 +340,9 @@ func (w *walk) baseChains(k hookKey) ([]nftables.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	family := node.NFTIPv4
-	if k.family == skb.IPv6 {
-		family = node.NFTIPv6
-	}
 	var out []nftables.Chain
 	for _, c := range all {
-		if (c.Family == family || c.Family == node.NFTInet) && c.Hook == uint32(k.hook) && k.hook <= skb.Postrouting {
+		if (c.Family == familyOf(k.family) || c.Family == node.NFTInet) && c.Hook == uint32(k.hook) && k.hook <= skb.Postrouting {
 			out = append(out, c)
 		}
 	}
@@ -364,6 +380,35 @@ func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 	if w.haveNFT || w.noNFT {
 		return w.chains, nil
 	}
+	chains, err := w.readBaseChains(w.meets)
+	if err != nil {
+		return nil, err
+	}
+	w.chains, w.haveNFT = chains, true
+	return w.chains, nil
+}
+
+// deviceChains reads the base chains of the families whose chains can be bound to a device.
+func (w *walk) deviceChains() ([]nftables.Chain, error) {
+	_, known, err := w.listing(familyOf(w.family()))
+	switch {
+	case err != nil || w.noNFT:
+		return nil, err
+	case !known || w.haveNFT:
+		return w.allBaseChains()
+	case w.haveDevices:
+		return w.devices, nil
+	}
+	devices, err := w.readBaseChains(func(f node.NFTFamily) bool { return f == node.NFTNetdev || f == node.NFTInet })
+	if err != nil {
+		return nil, err
+	}
+	w.devices, w.haveDevices = devices, true
+	return w.devices, nil
+}
+
+// readBaseChains reads the base chains of the families that are wanted, without those of dormant tables.
+func (w *walk) readBaseChains(wanted func(node.NFTFamily) bool) ([]nftables.Chain, error) {
 	objects, err := w.ns.NFTTables(w.ctx)
 	if err != nil {
 		return nil, err
@@ -380,10 +425,11 @@ func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 			return nil, err
 		}
 		tables[key{t.Family, t.Name}] = t
-		if w.meets(t.Family) && !slices.Contains(families, t.Family) {
+		if wanted(t.Family) && !slices.Contains(families, t.Family) {
 			families = append(families, t.Family)
 		}
 	}
+	var out []nftables.Chain
 	for _, f := range families {
 		if objects, err = w.ns.NFTBaseChains(w.ctx, f); err != nil {
 			return nil, err
@@ -398,11 +444,18 @@ func (w *walk) allBaseChains() ([]nftables.Chain, error) {
 				continue
 			}
 			c.TableHandle = t.Handle
-			w.chains = append(w.chains, c)
+			out = append(out, c)
 		}
 	}
-	w.haveNFT = true
-	return w.chains, nil
+	return out, nil
+}
+
+// family is that of the walk's packet.
+func (w *walk) family() skb.Family {
+	if w.start.Destination.Addr().Unmap().Is4() {
+		return skb.IPv4
+	}
+	return skb.IPv6
 }
 
 // meets tells whether tables of a family can see the walk's packet. Reading those of the other IP family would cost as much
@@ -412,9 +465,9 @@ func (w *walk) meets(f node.NFTFamily) bool {
 	case node.NFTARP:
 		return false
 	case node.NFTIPv4:
-		return w.start.Destination.Addr().Unmap().Is4()
+		return w.family() == skb.IPv4
 	case node.NFTIPv6:
-		return !w.start.Destination.Addr().Unmap().Is4()
+		return w.family() == skb.IPv6
 	}
 	return true
 }

@@ -140,6 +140,9 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		return nil, err
 	}
 	j.finish()
+	for _, w := range j.places {
+		j.trace.Reads.Hooks = j.trace.Reads.Hooks.Join(w.hookSource())
+	}
 	return j.trace, nil
 }
 
@@ -170,9 +173,15 @@ type walk struct {
 	hooks      map[hookKey][]group
 	chains     []nftables.Chain // all base chains
 	haveNFT    bool             // chains was read
-	rules      map[chainKey]*chainRules
-	tables     map[skb.Family][]*xtables.Table
-	active     map[skb.Family]bool // conntrack
+	// listed is what the kernel has registered at the hooks of a family; unlisted is true where it does not say.
+	listed   map[node.NFTFamily][][]node.HookFunction
+	unlisted bool
+	// devices are the base chains of the families that have some bound to devices, where the others are listed.
+	devices     []nftables.Chain
+	haveDevices bool
+	rules       map[chainKey]*chainRules
+	tables      map[skb.Family][]*xtables.Table
+	active      map[skb.Family]bool // conntrack
 }
 
 // place returns the part of the journey in a namespace.
@@ -184,7 +193,8 @@ func (j *journey) place(id string) (*walk, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, rules: map[chainKey]*chainRules{}}
+	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, listed: map[node.NFTFamily][][]node.HookFunction{},
+		rules: map[chainKey]*chainRules{}}
 	w.xt = &xtables.Evaluator{Env: ns}
 	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
 	w.generation, err = ns.NFTGeneration(j.ctx)
@@ -199,6 +209,15 @@ func (j *journey) place(id string) (*walk, error) {
 // unchanged checks that no rule set moved meanwhile.
 func (j *journey) unchanged() error {
 	for _, w := range j.places {
+		if len(w.listed) > 0 {
+			same, err := w.ns.SameHooks(j.ctx)
+			if err != nil {
+				return err
+			}
+			if !same {
+				return errChanged
+			}
+		}
 		if w.noNFT {
 			continue
 		}

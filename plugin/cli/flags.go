@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/kubernetes"
@@ -108,7 +109,7 @@ func (f *runFlags) toOptions(cmd *cobra.Command, args []string) (*runOptions, er
 	for _, s := range f.external {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			return nil, usagef("", "--external %q is no IP address", s)
+			return nil, usagef("", "--external %q is no IP address: use one such as 203.0.113.7", s)
 		}
 		o.outside[intent.FamilyOf(a)] = a.Unmap()
 	}
@@ -145,13 +146,16 @@ func (f *runFlags) validate() error {
 		return usagef("", "--image-pull-policy %q: use Always, IfNotPresent or Never", f.pullPolicy)
 	}
 	if f.maxNodes < 1 {
-		return usagef("", "--max-nodes must be at least 1")
+		return usagef("", "--max-nodes %d: use at least 1", f.maxNodes)
 	}
 	if f.timeout <= 0 {
-		return usagef("", "--timeout must be longer than 0s")
+		return usagef("", "--timeout %s: use one longer than 0s", f.timeout)
+	}
+	if err := checkNamespace("--agent-", f.agentNamespace); f.agentNamespace != "" && err != nil {
+		return err
 	}
 	if strings.ContainsAny(f.image, " \t\n") {
-		return usagef("", "--image %q holds a blank", f.image)
+		return usagef("", "--image %q holds a blank: use one such as %s", f.image, defaultImage())
 	}
 	return nil
 }
@@ -161,6 +165,9 @@ func connect(f *genericclioptions.ConfigFlags, warnings bool) (*kubernetes.Clien
 	namespace, _, err := f.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
 		return nil, nil, "", usagef("see kubectl config get-contexts, and choose with --context or --kubeconfig", "the kubeconfig cannot be used: %s", err)
+	}
+	if err := checkNamespace("", namespace); err != nil {
+		return nil, nil, "", err
 	}
 	config, err := f.ToRESTConfig()
 	if err != nil {
@@ -179,4 +186,13 @@ func connect(f *genericclioptions.ConfigFlags, warnings bool) (*kubernetes.Clien
 		return nil, nil, "", usagef("see kubectl config view", "the kubeconfig cannot be used: %s", err)
 	}
 	return client, config, namespace, nil
+}
+
+// checkNamespace refuses what is no name of a namespace, and what would not even reach the API server. flag is what it was
+// given with, empty for kubectl's own ways.
+func checkNamespace(flag, name string) error {
+	if why := content.IsPathSegmentName(name); len(why) > 0 {
+		return usagef("list the namespaces with: kubectl get namespaces", "%snamespace %q %s", flag, name, why[0])
+	}
+	return nil
 }

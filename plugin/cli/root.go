@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
@@ -78,17 +79,21 @@ func serviceName(c *cobra.Command, args []string) (string, error) {
 	}
 	kind, name, ok := strings.Cut(args[0], "/")
 	if !ok {
-		return args[0], nil
+		kind, name = "svc", args[0]
 	}
 	switch strings.ToLower(kind) {
 	case "svc", "service", "services":
-		if name == "" || strings.Contains(name, "/") {
+		// an object's name is one segment of a path: any other never reaches the API server
+		if name == "" || len(content.IsPathSegmentName(name)) > 0 {
 			return "", usagef(next, "%q names no Service", args[0])
 		}
 		return name, nil
 	case "pod", "pods", "po", "deploy", "deployment", "deployments", "ingress", "ing", "node", "no":
 		return "", usagef(next, "%q is no Service, and only Services can be traced", args[0])
 	default:
+		if kind == "" || name == "" {
+			return "", usagef(next, "%q names no Service", args[0])
+		}
 		return "", usagef("a namespace is chosen with a flag: kubectl svctrace "+name+" -n "+kind, "%q is no Service: %q is no name for the kind", args[0], kind)
 	}
 }

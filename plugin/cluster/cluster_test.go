@@ -74,3 +74,16 @@ func TestPodsAreReadFromOneNamespaceWhereAllIsForbidden(t *testing.T) {
 		t.Errorf("%v, %v", pods, err)
 	}
 }
+
+func TestFailureOfTheAPIServerHasANextStep(t *testing.T) {
+	c := fake.NewClientset()
+	c.PrependReactor("get", "services", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewInternalError(errors.New("etcd is full"))
+	})
+	_, err := cluster.Read(t.Context(), c, "shop", "web")
+	var p *cluster.Problem
+	if !errors.As(err, &p) || p.Input || !strings.Contains(p.Sentence, "did not get services in namespace shop") ||
+		!strings.Contains(p.Sentence, "etcd is full") || !strings.Contains(p.Next, "kubectl get --raw '/readyz?verbose'") {
+		t.Errorf("got %+v", err)
+	}
+}

@@ -59,7 +59,11 @@ func explain(err error, verb, resource, namespace string) error {
 			Err:      err,
 		}
 	default:
-		return &Problem{Sentence: fmt.Sprintf("the API server did not %s %s%s: %s", verb, resource, where, err), Err: err}
+		return &Problem{
+			Sentence: fmt.Sprintf("the API server did not %s %s%s: %s", verb, resource, where, err),
+			Next:     "see whether it is well: kubectl get --raw '/readyz?verbose'",
+			Err:      err,
+		}
 	}
 }
 

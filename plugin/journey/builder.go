@@ -54,6 +54,7 @@ func (b *builder) add(h trace.Hop) int {
 func (b *builder) join(l *leg, before way, entered *trace.Hop) {
 	b.trace.Reads.Messages += l.trace.Reads.Messages
 	b.trace.Reads.Bytes += l.trace.Reads.Bytes
+	b.trace.Reads.Hooks = b.trace.Reads.Hooks.Join(l.trace.Reads.Hooks)
 	if entered != nil {
 		before.path = append(slices.Clone(before.path), b.add(*entered))
 	}

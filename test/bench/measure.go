@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -20,9 +21,10 @@ import (
 type row struct {
 	state
 	agent, floor, dump usage
-	// all is the floor with the headers of all chains, zero for a backend without.
-	all   usage
-	reads trace.Reads
+	// plain is the agent without BPF, and all the floor with the headers of all chains; both are zero for a backend without
+	// chains.
+	plain, all usage
+	reads      trace.Reads
 	// size is the size of the legacy tables.
 	size int64
 }
@@ -78,13 +80,17 @@ func (s state) measure(ctx context.Context, p *programs, runs int) (row, error) 
 	}
 	floor := append([]string{p.floor, "nft"}, path(t)...)
 	all := append(slices.Clone(floor), "2") // NFPROTO_IPV4
+	plain := append(slices.Clone(agent), "--no-bpf")
 	if s.backend == iptablesLegacy {
-		floor, all = []string{p.floor, "legacy", "nat"}, nil
+		floor, all, plain = []string{p.floor, "legacy", "nat"}, nil, nil
+	}
+	if t.Reads.Hooks != trace.HooksListed {
+		return r, errors.New("the kernel's lists of hooks could not be read")
 	}
 	if warm.wall > long {
 		runs = min(runs, few)
 	}
-	agents, floors, alls, dumps := []usage{}, []usage{}, []usage{}, []usage{first}
+	agents, floors, plains, alls, dumps := []usage{}, []usage{}, []usage{}, []usage{}, []usage{first}
 	dumpRuns := runs
 	switch {
 	case first.wall > veryLong:
@@ -96,7 +102,7 @@ func (s state) measure(ctx context.Context, p *programs, runs int) (row, error) 
 		for _, m := range []struct {
 			command []string
 			to      *[]usage
-		}{{agent, &agents}, {floor, &floors}, {all, &alls}} {
+		}{{agent, &agents}, {floor, &floors}, {plain, &plains}, {all, &alls}} {
 			if m.command == nil {
 				continue
 			}
@@ -116,7 +122,7 @@ func (s state) measure(ctx context.Context, p *programs, runs int) (row, error) 
 	}
 	r.agent, r.floor, r.dump = median(agents), median(floors), median(dumps)
 	if all != nil {
-		r.all = median(alls)
+		r.plain, r.all = median(plains), median(alls)
 	}
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 )
 
@@ -89,6 +90,12 @@ func (c *cluster) trace(ctx context.Context, t *testing.T, args ...string) (*ren
 	a, err := r.answer()
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, w := range a.Walks {
+		// The agent's pod is allowed to read the kernel's own lists of hooks, in its node's namespace and in pods'.
+		if w.Trace != nil && w.Trace.Reads.Hooks != trace.HooksListed {
+			t.Errorf("%v: the hooks of a walk on %s are %q", args, w.Node, w.Trace.Reads.Hooks)
+		}
 	}
 	return a, r
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,7 +61,7 @@ func Build(ctx context.Context, progress io.Writer) (Programs, error) {
 // build is one run of Build.
 type build struct {
 	source   string
-	cache    string
+	cache    cache
 	version  string
 	progress io.Writer
 }
@@ -76,12 +75,9 @@ func newBuild(ctx context.Context, progress io.Writer) (*build, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := os.UserCacheDir()
-	if err != nil {
-		return nil, fmt.Errorf("find a place for built programs: %w", err)
-	}
-	b := &build{source: source, cache: filepath.Join(user, "svctrace-lab"), version: version, progress: progress}
-	return b, os.MkdirAll(b.cache, 0o755)
+	b := &build{source: source, version: version, progress: progress}
+	b.cache, err = userCache(b.say)
+	return b, err
 }
 
 func (b *build) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
@@ -94,7 +90,7 @@ func (b *build) labkube(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := b.once(ctx, b.version+"-"+key, func(dir string) error {
+	dir, err := b.cache.once(ctx, b.version+"-"+key, func(dir string) error {
 		return b.compile(ctx, dir, flags, "./cmd/labkube")
 	})
 	return filepath.Join(dir, "labkube"), err
@@ -128,97 +124,13 @@ func (b *build) programs(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return b.once(ctx, "programs-"+key, func(dir string) error {
+	return b.cache.once(ctx, "programs-"+key, func(dir string) error {
 		flags := []string{"-trimpath", "-buildvcs=false", "-ldflags", "-s -w"}
 		if err := b.compile(ctx, dir, flags, "./cmd/web", "./cmd/client", "./cmd/pause", "./cmd/sidecar", "./cmd/routed"); err != nil {
 			return err
 		}
 		return writeImages(dir)
 	})
-}
-
-// once makes a directory of the cache with make unless it is there. It appears in one step, complete. Other processes
-// that want it wait.
-func (b *build) once(ctx context.Context, name string, make func(dir string) error) (string, error) {
-	dir := filepath.Join(b.cache, name)
-	if done(dir) {
-		now := time.Now()
-		return dir, os.Chtimes(dir, now, now) // for prune
-	}
-	unlock, err := b.lock(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if done(dir) {
-		return dir, nil
-	}
-	tmp := dir + ".new"
-	if err := os.RemoveAll(tmp); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(tmp, 0o755); err != nil {
-		return "", err
-	}
-	if err := make(tmp); err != nil {
-		return "", errors.Join(err, os.RemoveAll(tmp))
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return "", err
-	}
-	return dir, b.prune()
-}
-
-// unusedFor is how long a directory of the cache is kept without use.
-const unusedFor = 30 * 24 * time.Hour
-
-// prune removes from the cache what has long not been used.
-func (b *build) prune() error {
-	entries, err := os.ReadDir(b.cache)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || time.Since(info.ModTime()) < unusedFor {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(b.cache, e.Name())); err != nil {
-			return fmt.Errorf("prune the cache: %w", err)
-		}
-	}
-	return nil
-}
-
-// done says whether a directory of the cache is there.
-func done(dir string) bool {
-	_, err := os.Stat(dir)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// lock takes the lock file for name, telling once that another process has it.
-func (b *build) lock(ctx context.Context, name string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(b.cache, name+".lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	told := false
-	err = until(ctx, 200*time.Millisecond, func() (bool, error) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			if !told {
-				told = true
-				b.say("waiting for another process that builds %s", name)
-			}
-			return false, nil
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
 }
 
 // compile builds packages into dir and reports how far it is: the go command names each package that it compiles.

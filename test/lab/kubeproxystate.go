@@ -25,7 +25,7 @@ func KubeProxyState(ctx context.Context, progress io.Writer) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := b.once(ctx, "kubeproxy-state-"+key, func(dir string) error {
+	dir, err := b.cache.once(ctx, "kubeproxy-state-"+key, func(dir string) error {
 		return b.compile(ctx, dir, flags, "./cmd/kubeproxy-state")
 	})
 	if err != nil {

@@ -7,9 +7,11 @@ import (
 	"testing"
 )
 
-// bridged is a node with two pods on a bridge, and a Service address that leads to a port of the second pod.
-func bridged(t *testing.T) (n, pod1, pod2 *place) {
+// bridged is a node with two pods on a bridge, and a Service address that leads to a port of the second pod. first are
+// commands for the node before it has the bridge.
+func bridged(t *testing.T, first ...string) (n, pod1, pod2 *place) {
 	n, pod1, pod2 = newPlace(t, "node"), newPlace(t, "pod1"), newPlace(t, "pod2")
+	n.sh(t, first...)
 	n.sh(t, "ip link add br0 type bridge", "ip link set br0 up", "ip addr add 10.244.1.1/24 dev br0", "sysctl -qw net.ipv4.ip_forward=1")
 	for i, p := range []*place{pod1, pod2} {
 		port := []string{"v1", "v2"}[i]

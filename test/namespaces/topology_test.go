@@ -147,7 +147,7 @@ func (p *place) connects(to string) (fate string) {
 var walks sync.Mutex
 
 // walk walks a new connection from a process that has the source address on the node. home is the node's namespace.
-func (p *place) walk(t *testing.T, s walk.Start) *trace.Trace {
+func (p *place) walk(t *testing.T, s walk.Start, options ...live.Option) *trace.Trace {
 	t.Helper()
 	walks.Lock()
 	defer walks.Unlock()
@@ -157,7 +157,7 @@ func (p *place) walk(t *testing.T, s walk.Start) *trace.Trace {
 	var err error
 	p.do(func() {
 		w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
-			n, err := live.OpenNode()
+			n, err := live.OpenNode(options...)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -35,6 +35,8 @@ type Lab struct {
 	lock       string
 	generation int
 	nextID     uint32
+	// derived keeps the engine from the kernel's lists of hooks: it derives them from tables and chains.
+	derived bool
 }
 
 // NewLab makes the namespaces. lock is the path that iptables' lock file gets.
@@ -272,7 +274,7 @@ func (b *bench) shoot(ctx context.Context, o *Observation, from string, s segmen
 	if port >= 0 {
 		o.Start.In = from
 	}
-	o.Trace, o.Err = evaluate(ctx, o.Start)
+	o.Trace, o.Err = evaluate(ctx, o.Start, b.derived)
 	b.all = append(b.all, o)
 	b.byID[o.id] = o
 	for _, a := range o.aliases {
@@ -294,14 +296,18 @@ func (alone) Peer(context.Context, string, node.Link) (peer, name string, err er
 }
 
 // evaluate is the engine on the live state of the calling thread's namespace. A panic is an error like another.
-func evaluate(ctx context.Context, s walk.Start) (t *trace.Trace, err error) {
+func evaluate(ctx context.Context, s walk.Start, derived bool) (t *trace.Trace, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			t, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+	var options []live.Option
+	if derived {
+		options = append(options, live.WithoutBPF())
+	}
 	w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
-		n, err := live.OpenNode()
+		n, err := live.OpenNode(options...)
 		if err != nil {
 			return nil, nil, err
 		}

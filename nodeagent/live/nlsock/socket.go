@@ -165,12 +165,15 @@ func (s *Socket) receive(ctx context.Context, dump bool, f func(Message) error) 
 			case unix.NLMSG_NOOP:
 				continue
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				s.dirty = false
 				if len(m.Data) >= 4 {
+					s.dirty = false
 					if e := int32(binary.NativeEndian.Uint32(m.Data)); e < 0 {
 						return unix.Errno(-e)
 					}
+				} else if m.Type == unix.NLMSG_ERROR {
+					return fmt.Errorf("a netlink error message of %d bytes", size)
 				}
+				s.dirty = false
 				if interrupted {
 					return ErrInterrupted
 				}

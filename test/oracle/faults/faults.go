@@ -52,6 +52,17 @@ var All = []Fault{
 		return 0`, `return port`},
 	{"chains of one priority run in order of registration", "nodeagent/walk/hooks.go",
 		`-cmp.Compare(a.Handle, b.Handle)`, `cmp.Compare(a.Handle, b.Handle)`},
+	{"the kernel's lists of hooks are read backwards", "nodeagent/live/hooklist/reader.go",
+		`for i := range count {`, `for i := count - 1; i >= 0; i-- {`},
+	{"legacy tables among nat chains are left out", "nodeagent/walk/listing.go",
+		`		g := alone(f)
+		nat.groups`, `		if in.Kind == node.HookTable {
+			continue
+		}
+		g := alone(f)
+		nat.groups`},
+	{"connection tracking in the kernel's lists lets every packet pass", "nodeagent/walk/listing.go",
+		`return function{fn.Priority, "connection tracking", (*walk).track}`, `return function{}`},
 	{"an accept ends the hook", "nodeagent/walk/nft.go", `	case rule.Accept:
 		next(b)`, `	case rule.Accept:
 		w.end(b, end{verdict: trace.Forwarded})`},

@@ -89,7 +89,8 @@ func (d dialer) try(ctx context.Context, a *attempt.Attempt) error {
 		method, d.remote, length, bytes.Repeat([]byte(" "), d.size)); err != nil {
 		return err
 	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
 	if err != nil {
 		return err
 	}
@@ -98,6 +99,9 @@ func (d dialer) try(ctx context.Context, a *attempt.Attempt) error {
 	if err != nil {
 		return err
 	}
+	// The side that closes first keeps its port, in TIME_WAIT: let that be the server, which was asked to. One that does not
+	// has answered all the same.
+	_, _ = io.Copy(io.Discard, io.LimitReader(reader, maxAnswer))
 	return parse(a, body)
 }
 

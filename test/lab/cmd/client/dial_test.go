@@ -61,13 +61,7 @@ func TestFates(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silentUDP.Close()
-	var held []net.Conn
-	defer func() {
-		for _, c := range held {
-			c.Close()
-		}
-	}()
-	silent := listener(t, func(c *net.TCPConn) { held = append(held, c) })
+	silent := listener(t, func(c *net.TCPConn) { t.Cleanup(func() { c.Close() }) }) // held until then
 	cutting := listener(t, func(c *net.TCPConn) {
 		_, _ = c.Read(make([]byte, 1)) // the client is past connecting
 		_ = c.SetLinger(0)

@@ -53,15 +53,15 @@ func main() {
 }
 
 func run(ctx context.Context, addresses []string) error {
-	self := answer{Pod: os.Getenv("POD"), Node: os.Getenv("NODE")}
-	if self.Pod == "" {
+	a := answer{Pod: os.Getenv("POD"), Node: os.Getenv("NODE")}
+	if a.Pod == "" {
 		name, err := os.Hostname()
 		if err != nil {
 			return fmt.Errorf("find own name: %w", err)
 		}
-		self.Pod = name
+		a.Pod = name
 	}
-	server := &http.Server{Handler: self, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: a, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 3*len(addresses))
 	for _, addr := range addresses {
 		l, err := net.Listen("tcp", addr)
@@ -74,7 +74,7 @@ func run(ctx context.Context, addresses []string) error {
 			return err
 		}
 		for _, c := range conns {
-			go func() { failed <- self.serveUDP(c) }()
+			go func() { failed <- a.serveUDP(c) }()
 		}
 		fmt.Fprintln(os.Stderr, "listening on", addr)
 	}
@@ -90,16 +90,16 @@ func run(ctx context.Context, addresses []string) error {
 }
 
 // ServeHTTP answers one request on any path and closes the connection: a connection is one question.
-func (self answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	self.Client = plain(r.RemoteAddr)
+func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.Client = plain(r.RemoteAddr)
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		self.Server = plain(addr.String())
+		a.Server = plain(addr.String())
 	}
 	asked, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxSize))
 	if err != nil {
 		return // the client is gone
 	}
-	out, err := json.Marshal(self)
+	out, err := json.Marshal(a)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "encode answer:", err)
 		return
@@ -107,7 +107,7 @@ func (self answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Connection", "close")
 	if _, err := w.Write(padded(append(out, '\n'), int(asked))); err != nil {
-		fmt.Fprintln(os.Stderr, "answer", self.Client, "failed:", err)
+		fmt.Fprintln(os.Stderr, "answer", a.Client, "failed:", err)
 	}
 }
 

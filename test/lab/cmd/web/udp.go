@@ -60,15 +60,15 @@ func port(c net.PacketConn) uint16 {
 }
 
 // serveUDP answers each datagram with one datagram until the socket fails.
-func (self answer) serveUDP(c datagrams) error {
+func (a answer) serveUDP(c datagrams) error {
 	buf := make([]byte, maxSize)
 	for {
 		n, from, to, err := c.read(buf)
 		if err != nil {
 			return fmt.Errorf("read datagram: %w", err)
 		}
-		self.Client, self.Server = from.String(), to.String()
-		out, err := json.Marshal(self)
+		a.Client, a.Server = from.String(), to.String()
+		out, err := json.Marshal(a)
 		if err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}

@@ -1,0 +1,341 @@
+//go:build linux
+
+// Package hooklist reads which functions the kernel has registered at its netfilter hooks, in the order in which it calls
+// them.
+//
+// No interface tells it whole. nfnetlink's own listing (NFNL_SUBSYS_HOOK) is an option that not every kernel is built with,
+// and does not look into the nat hook; the chains that nftables lists come without the order of chains of equal priority in
+// different tables, and without the place of legacy tables, BPF links and the kernel's own functions. So the kernel's lists
+// themselves are read (package kmem):
+//
+//	thread ─ nsproxy ─ struct net ─ nf.hooks_ipv4[hook] ─ nf_hook_entries ─┬─ hooks[]: what is called, in order
+//	                                                                       └─ orig_ops[]: struct nf_hook_ops, how it was registered
+//	nf_hook_ops.priv ─┬─ struct nft_chain ─ name, struct nft_table ─ name
+//	                  ├─ struct xt_table ─ name
+//	                  └─ struct nf_nat_lookup_hook_priv ─ nf_hook_entries: the nat chains
+//
+// (include/linux/netfilter.h, net/netfilter/core.c, nf_nat_core.c.) The lists change under the reader's hands. What does not
+// add up is an error; what was read is true when the lists are the same afterwards (Same).
+package hooklist
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+)
+
+// ErrOdd is in the chain of errors about lists that do not add up: they changed while they were read, or the kernel is
+// built in a way that is not known here.
+var ErrOdd = errors.New("the kernel's list of hooks does not add up")
+
+// The kernel's bounds: MAX_HOOK_COUNT, and NF_INET_NUMHOOKS without ingress, for all families alike.
+const (
+	maxFunctions = 1024
+	numHooks     = 5
+)
+
+// entrySize is the size of struct nf_hook_entry, a function and its private pointer, of 64 bits each.
+const entrySize = 16
+
+// Values of enum nf_hook_ops_type (include/linux/netfilter.h).
+const (
+	opUndefined = 0
+	opNFTables  = 1
+	opBPF       = 2
+)
+
+// Reader lists the hooks of one network namespace, which the calling thread must be in. It is not safe for concurrent use.
+type Reader struct {
+	memory *kmem.Reader
+	net    uint64
+	// pointers are the pointers to lists, and lists are the lists, as they were read: by their addresses.
+	pointers, lists map[uint64][]byte
+	// names are those of functions and tables that were met.
+	names map[uint64]string
+}
+
+// New returns a reader for the calling thread's namespace.
+func New(memory *kmem.Reader) (*Reader, error) {
+	if memory.Layout.EntrySize != entrySize {
+		return nil, fmt.Errorf("%w: an entry of %d bytes", ErrOdd, memory.Layout.EntrySize)
+	}
+	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
+	task, err := memory.Task()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := memory.Pointer(task + uint64(memory.Layout.TaskNSProxy))
+	if err != nil {
+		return nil, err
+	}
+	if r.net, err = memory.Pointer(proxy + uint64(memory.Layout.NSProxyNet)); err != nil {
+		return nil, err
+	}
+	var inode [4]byte
+	if err := memory.Bytes(r.net+uint64(memory.Layout.NetInode), inode[:]); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != uint64(binary.NativeEndian.Uint32(inode[:])) {
+		return nil, fmt.Errorf("%w: another network namespace than the thread's", ErrOdd)
+	}
+	return r, nil
+}
+
+// Hooks lists the functions at the hooks of a family, IPv4, IPv6 or bridge, by the hook's number.
+func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
+	heads, err := r.heads(f)
+	if err != nil {
+		return nil, err
+	}
+	pointers := make([]byte, 8*numHooks)
+	if err := r.memory.Bytes(heads, pointers); err != nil {
+		return nil, err
+	}
+	r.pointers[heads] = pointers
+	out := make([][]node.HookFunction, numHooks)
+	for h := range out {
+		if out[h], err = r.functions(binary.NativeEndian.Uint64(pointers[8*h:]), f, uint32(h), false); err != nil {
+			return nil, fmt.Errorf("%s hook %d: %w", f, h, err)
+		}
+	}
+	return out, nil
+}
+
+// heads is where the pointers to a family's lists are.
+func (r *Reader) heads(f node.NFTFamily) (uint64, error) {
+	l := r.memory.Layout
+	off := map[node.NFTFamily]int{node.NFTIPv4: l.HooksIPv4, node.NFTIPv6: l.HooksIPv6, node.NFTBridge: l.HooksBridge}
+	at, ok := off[f]
+	if !ok || at == kmem.Absent {
+		return 0, fmt.Errorf("the hooks of family %s: %w", f, node.ErrNotSupported)
+	}
+	return r.net + uint64(at), nil
+}
+
+// Same tells whether all lists that were read are where they were, with the same functions in them.
+func (r *Reader) Same() (bool, error) {
+	for _, read := range []map[uint64][]byte{r.pointers, r.lists} {
+		for address, was := range read {
+			is := make([]byte, len(was))
+			err := r.memory.Bytes(address, is)
+			if errors.Is(err, kmem.ErrFault) {
+				return false, nil
+			}
+			if err != nil {
+				return false, err
+			}
+			if !bytes.Equal(is, was) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// list reads a struct nf_hook_entries.
+func (r *Reader) list(address uint64) ([]byte, error) {
+	var count [2]byte // nf_hook_entries.num_hook_entries, its first member
+	if err := r.memory.Bytes(address, count[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.NativeEndian.Uint16(count[:]))
+	if n > maxFunctions {
+		return nil, fmt.Errorf("%w: %d functions", ErrOdd, n)
+	}
+	raw := make([]byte, r.memory.Layout.EntriesHooks+n*(entrySize+8))
+	if err := r.memory.Bytes(address, raw); err != nil {
+		return nil, err
+	}
+	if again := int(binary.NativeEndian.Uint16(raw)); again != n {
+		return nil, fmt.Errorf("%w: %d functions, then %d", ErrOdd, n, again)
+	}
+	r.lists[address] = raw
+	return raw, nil
+}
+
+// functions lists the functions of one hook, from its struct nf_hook_entries on; inNAT is true for the list inside the nat
+// function.
+func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT bool) ([]node.HookFunction, error) {
+	if address == 0 {
+		return nil, nil
+	}
+	raw, err := r.list(address)
+	if err != nil {
+		return nil, err
+	}
+	count := int(binary.NativeEndian.Uint16(raw))
+	entries := raw[r.memory.Layout.EntriesHooks:]
+	registered := entries[count*entrySize:]
+	var out []node.HookFunction
+	for i := range count {
+		entry := entries[i*entrySize:]
+		o, err := r.operation(binary.NativeEndian.Uint64(registered[8*i:]))
+		if err != nil {
+			return nil, err
+		}
+		if o.function != binary.NativeEndian.Uint64(entry) || o.private != binary.NativeEndian.Uint64(entry[8:]) {
+			return nil, fmt.Errorf("%w: function %d is not what was registered", ErrOdd, i)
+		}
+		if o.hook != hook || o.family != f && !(o.family == node.NFTInet && f != node.NFTBridge) {
+			return nil, fmt.Errorf("%w: function %d was registered for hook %d of family %s", ErrOdd, i, o.hook, o.family)
+		}
+		if n := len(out); n > 0 && o.priority < out[n-1].Priority {
+			return nil, fmt.Errorf("%w: priority %d behind %d", ErrOdd, o.priority, out[n-1].Priority)
+		}
+		fn, err := r.describe(o, f, inNAT)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, fn)
+	}
+	return out, nil
+}
+
+// operation is what is read of a struct nf_hook_ops.
+type operation struct {
+	function, private uint64
+	family            node.NFTFamily
+	hook              uint32
+	priority          int32
+	kind              uint64
+}
+
+func (r *Reader) operation(address uint64) (operation, error) {
+	l := r.memory.Layout
+	first := min(l.OpsHook, l.OpsPriv, l.OpsPF, l.OpsNumber, l.OpsPriority, l.OpsKind)
+	last := max(l.OpsHook, l.OpsPriv, l.OpsPF, l.OpsNumber-4, l.OpsPriority-4, l.OpsKind) + 8
+	b := make([]byte, last-first)
+	if err := r.memory.Bytes(address+uint64(first), b); err != nil {
+		return operation{}, err
+	}
+	u64 := func(at int) uint64 { return binary.NativeEndian.Uint64(b[at-first:]) }
+	u32 := func(at int) uint32 { return binary.NativeEndian.Uint32(b[at-first:]) }
+	return operation{
+		function: u64(l.OpsHook),
+		private:  u64(l.OpsPriv),
+		family:   node.NFTFamily(b[l.OpsPF-first]),
+		hook:     u32(l.OpsNumber),
+		priority: int32(u32(l.OpsPriority)),
+		kind:     u64(l.OpsKind) << l.OpsKindLeft >> l.OpsKindRight,
+	}, nil
+}
+
+// describe finds out what an operation is. f is the family whose list it is in.
+func (r *Reader) describe(o operation, f node.NFTFamily, inNAT bool) (fn node.HookFunction, err error) {
+	fn = node.HookFunction{Kind: node.HookFunctionOf, Priority: o.priority, Family: o.family}
+	switch o.kind {
+	case opNFTables:
+		fn.Kind = node.HookChain
+		fn.Table, fn.Name, err = r.chain(o.private)
+		return fn, err
+	case opBPF:
+		fn.Kind = node.HookBPF
+		return fn, nil
+	}
+	symbol, err := r.symbol(o.function)
+	if err != nil {
+		return fn, err
+	}
+	fn.Name = symbol
+	if o.kind != opUndefined {
+		return fn, nil
+	}
+	switch what := bare(symbol); {
+	case tableFunctions[what]:
+		if o.private == 0 || r.memory.Layout.XTName == kmem.Absent {
+			return fn, fmt.Errorf("%w: a table without a name", ErrOdd)
+		}
+		fn.Kind = node.HookTable
+		fn.Name, err = r.text(o.private + uint64(r.memory.Layout.XTName))
+	case strings.HasPrefix(what, "nf_nat_") && !inNAT:
+		if o.private == 0 || r.memory.Layout.NATEntries == kmem.Absent {
+			return fn, fmt.Errorf("%w: a nat function without chains", ErrOdd)
+		}
+		fn.Kind = node.HookNAT
+		fn.Inside, err = r.inside(o.private+uint64(r.memory.Layout.NATEntries), f, o.hook)
+	}
+	return fn, err
+}
+
+// inside lists the nat chains behind a pointer to their list.
+func (r *Reader) inside(head uint64, f node.NFTFamily, hook uint32) ([]node.HookFunction, error) {
+	pointer := make([]byte, 8)
+	if err := r.memory.Bytes(head, pointer); err != nil {
+		return nil, err
+	}
+	r.pointers[head] = pointer
+	return r.functions(binary.NativeEndian.Uint64(pointer), f, hook, true)
+}
+
+// tableFunctions are the functions by which legacy tables run; their private pointer is the struct xt_table.
+var tableFunctions = map[string]bool{
+	"ipt_do_table": true, "iptable_mangle_hook": true, "ip6t_do_table": true, "ip6table_mangle_hook": true,
+}
+
+// bare is a function's name without its module and without what compilers append (".cold", ".llvm.123", ".cfi").
+func bare(symbol string) string {
+	name, _, _ := strings.Cut(symbol, " ")
+	name, _, _ = strings.Cut(name, ".")
+	return name
+}
+
+// chain reads the names of an nftables chain and of its table.
+func (r *Reader) chain(address uint64) (table, name string, err error) {
+	l := r.memory.Layout
+	if address == 0 || l.ChainName == kmem.Absent || l.ChainTable == kmem.Absent || l.TableName == kmem.Absent {
+		return "", "", fmt.Errorf("%w: a chain that is none", ErrOdd)
+	}
+	at, err := r.memory.Pointer(address + uint64(l.ChainName))
+	if err != nil {
+		return "", "", err
+	}
+	if name, err = r.text(at); err != nil {
+		return "", "", err
+	}
+	of, err := r.memory.Pointer(address + uint64(l.ChainTable))
+	if err != nil {
+		return "", "", err
+	}
+	if known, ok := r.names[of]; ok {
+		return known, name, nil
+	}
+	if at, err = r.memory.Pointer(of + uint64(l.TableName)); err != nil {
+		return "", "", err
+	}
+	if table, err = r.text(at); err != nil {
+		return "", "", err
+	}
+	r.names[of] = table
+	return table, name, nil
+}
+
+// text reads a name.
+func (r *Reader) text(address uint64) (string, error) {
+	s, err := r.memory.Text(address)
+	if err == nil && s == "" {
+		err = fmt.Errorf("%w: a name without letters", ErrOdd)
+	}
+	return s, err
+}
+
+func (r *Reader) symbol(function uint64) (string, error) {
+	if s, ok := r.names[function]; ok {
+		return s, nil
+	}
+	s, err := r.memory.Symbol(function)
+	if err == nil {
+		r.names[function] = s
+	}
+	return s, err
+}
