@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/dataplane"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/facts"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/probe"
@@ -128,6 +129,8 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 		a.Affinity, err = affinity(ctx, *q.Affinity)
 	case q.Probe != nil:
 		a.Probe, err = probe.Run(ctx, *q.Probe)
+	case q.Facts != nil:
+		a.Facts, err = collect(ctx, *q.Facts)
 	default:
 		err = usageError{errors.New("the request asks for nothing that this agent knows")}
 	}
@@ -246,6 +249,16 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 	}
 	a.Truncated = a.Total > len(a.Flows)
 	return a, nil
+}
+
+func collect(ctx context.Context, q wire.FactsRequest) (a *wire.FactsAnswer, err error) {
+	err = here(func(ns *live.Namespace) error {
+		var err error
+		now := time.Now()
+		a, err = facts.Collect(ctx, ns, q, func(c *skb.Conn) wire.Flow { return flowOf(c, now) })
+		return err
+	})
+	return a, err
 }
 
 // tcpStates are conntrack's names (enum tcp_conntrack), as conntrack -L prints them.

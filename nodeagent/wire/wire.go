@@ -40,6 +40,7 @@ type Request struct {
 	Flows    *FlowsRequest    `json:"flows,omitempty"`
 	Affinity *AffinityRequest `json:"affinity,omitempty"`
 	Probe    *ProbeRequest    `json:"probe,omitempty"`
+	Facts    *FactsRequest    `json:"facts,omitempty"`
 }
 
 // Answer answers the request with the same ID: Error, or what was asked for.
@@ -51,6 +52,7 @@ type Answer struct {
 	Flows    *FlowsAnswer    `json:"flows,omitempty"`
 	Affinity *AffinityAnswer `json:"affinity,omitempty"`
 	Probe    *ProbeAnswer    `json:"probe,omitempty"`
+	Facts    *FactsAnswer    `json:"facts,omitempty"`
 	// Micros is the time the agent took for this answer, in microseconds.
 	Micros int64 `json:"micros"`
 }

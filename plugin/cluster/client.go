@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 )
 
 // Pod fetches one pod; one that does not exist is an Input problem that names pods with a like name.
@@ -31,7 +33,7 @@ func Pod(ctx context.Context, client kubernetes.Interface, namespace, name strin
 		for i := range list.Items {
 			names = append(names, list.Items[i].Name)
 		}
-		if near := Near(name, names); len(near) > 0 {
+		if near := nearest.Names(name, names); len(near) > 0 {
 			problem.Next = "did you mean " + strings.Join(near, ", ") + "?"
 		}
 	}

@@ -7,19 +7,15 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
 
-// The kinds of this family: packets that grow on their way.
-var (
-	// MTUTooSmall: what a tunnel lets through does not fit, with what it adds, the interface that it leaves by. Small
-	// requests work; large ones are lost, at least until the sender has learnt of it by a message, where one comes through.
-	// It is proven by the MTUs on the walked path, of the packet and of its reply.
-	MTUTooSmall = Kind{ID: "mtu-too-small", Severity: Warning, Title: "MTU too small",
-		Fix: "lower the pods' and the tunnel's MTU in the network plugin's configuration (VXLAN over IPv4: 50 less than the network's), and recreate the pods"}
-	// MTUAboveTunnel: a sender's packets may be larger than the tunnel on their way. The node says so to the sender (ICMP
-	// fragmentation needed, packet too big), so that large packets work when that message comes through, after the first
-	// is lost.
-	MTUAboveTunnel = Kind{ID: "mtu-above-tunnel", Severity: Info, Title: "MTU above tunnel",
-		Fix: "give pods the tunnel's MTU in the network plugin's configuration, and recreate them; until then let ICMP \"fragmentation needed\" and ICMPv6 \"packet too big\" pass"}
-)
+// MTUAboveTunnel is of the family of tunnels, as MTUTooSmall, which the walks prove as well as the facts of a node do.
+var MTUAboveTunnel = Kind{
+	ID: "mtu-above-tunnel", Severity: Info, Title: "MTU above tunnel",
+	Means: "A sender's packets may be larger than the tunnel on their way takes. The node tells the sender so (ICMP fragmentation needed, packet too big): " +
+		"the first large packet is lost, and the following ones work where that message comes through.",
+	Proven: "The MTU of the sender's own interface, at either end of the walk, is larger than that of the tunnel on the way.",
+	Fix: "give pods the tunnel's MTU in the network plugin's configuration, and recreate them; until then let ICMP \"fragmentation needed\" and ICMPv6 \"packet too " +
+		"big\" pass",
+}
 
 // checkMTU holds the size of packets against what the tunnels on the walked way, and on the ways back, let through.
 func checkMTU(w *survey.Walk) []draft {
@@ -68,14 +64,20 @@ func mtuOfPath(t *trace.Trace, path []int) []draft {
 			continue
 		}
 		if x.Overhead > 0 && x.OuterMTU > 0 && x.MTU+x.Overhead > x.OuterMTU {
-			out = append(out, draft{kind: MTUTooSmall, subject: x.Device,
+			out = append(out, draft{kind: MTUTooSmall, on: h.Node, subject: x.Device,
 				sentence: fmt.Sprintf("packets of %s grow to %d bytes, and %s takes %d", x.Device, x.MTU+x.Overhead, x.OuterDevice, x.OuterMTU),
-				evidence: []string{fmt.Sprintf("%s (%s): mtu %d, adds %d", x.Device, x.Kind, x.MTU, x.Overhead), fmt.Sprintf("%s: mtu %d", x.OuterDevice, x.OuterMTU)}})
+				evidence: []Evidence{
+					value(x.Device+" mtu", x.MTU, "%s (%s): mtu %d, adds %d", x.Device, x.Kind, x.MTU, x.Overhead),
+					value(x.OuterDevice+" mtu", x.OuterMTU, "%s: mtu %d", x.OuterDevice, x.OuterMTU),
+				}})
 		}
 		if sender != nil && x.MTU > 0 && sender.MTU > x.MTU {
-			out = append(out, draft{kind: MTUAboveTunnel, subject: x.Device,
+			out = append(out, draft{kind: MTUAboveTunnel, on: h.Node, subject: x.Device,
 				sentence: fmt.Sprintf("senders with packets of up to %d bytes are behind %s, which takes %d: large packets depend on the node's ICMP messages", sender.MTU, x.Device, x.MTU),
-				evidence: []string{fmt.Sprintf("%s in %s: %s, mtu %d", sender.Node, sender.Namespace, sender.Action, sender.MTU), fmt.Sprintf("%s: %s (%s), mtu %d", h.Node, x.Device, x.Kind, x.MTU)}})
+				evidence: []Evidence{
+					value(sender.Namespace+" mtu", sender.MTU, "%s in %s: %s, mtu %d", sender.Node, sender.Namespace, sender.Action, sender.MTU),
+					value(x.Device+" mtu", x.MTU, "%s: %s (%s), mtu %d", h.Node, x.Device, x.Kind, x.MTU),
+				}})
 		}
 	}
 	return out

@@ -10,15 +10,26 @@ import (
 
 // The kinds of this family: sockets whose program does not keep up.
 var (
-	// SocketQueueFull: the endpoint's socket is there, and its queue was full when it was looked at: new connections wait and
-	// fail, new datagrams are lost. It is proven by the socket's own queue and limit (sock_diag).
-	SocketQueueFull = Kind{ID: "socket-queue-full", Severity: Warning, Title: "queue full",
-		Fix: "see why the program does not accept: it hangs, or has too few workers; a longer backlog (listen(), net.core.somaxconn) or receive buffer only helps against bursts"}
-	// SocketQueueOverflowed: the endpoint's socket, or a listener of its pod, has dropped connections or datagrams before. It
-	// is proven by the counters of the socket and of the namespace (ListenOverflows, ListenDrops).
-	SocketQueueOverflowed = Kind{ID: "socket-queue-overflowed", Severity: Info, Title: "has dropped",
-		Fix: "watch whether it goes on: kubectl exec POD -- nstat -az TcpExtListenOverflows, ss -lntu; then give the program a longer backlog or receive buffer, or more replicas"}
+	SocketQueueFull = Kind{
+		ID: "socket-queue-full", Severity: Warning, Title: "queue full",
+		Means: "The endpoint's program listens and does not fetch what arrives: its queue was full when it was looked at. New connections wait and fail, new " +
+			"datagrams are lost, until it does.",
+		Proven: "The socket's own queue and limit, as the kernel has them (sock_diag; Recv-Q and Send-Q of ss).",
+		Fix: "see why the program does not accept: it hangs, or has too few workers; a longer backlog (listen(), net.core.somaxconn) or receive buffer only helps " +
+			"against bursts",
+	}
+	SocketQueueOverflowed = Kind{
+		ID: "socket-queue-overflowed", Severity: Info, Title: "has dropped",
+		Means:  "The endpoint's socket, or a listener of its pod, has dropped connections or datagrams since it was opened: its program did not keep up at some time.",
+		Proven: "The counter of the socket, or ListenOverflows of the pod's network namespace, is not zero.",
+		Fix: "watch whether it goes on: kubectl exec POD -- nstat -az TcpExtListenOverflows, ss -lntu; then give the program a longer backlog or receive buffer, or " +
+			"more replicas",
+	}
 )
+
+func queueFamily() Family {
+	return Family{Name: "The endpoint's queue", Kinds: []Kind{SocketQueueFull, SocketQueueOverflowed}}
+}
 
 // checkQueues reports sockets at the end of a walk that take no more, or have dropped before.
 func checkQueues(m *intent.Model, w *survey.Walk, v view) []draft {
@@ -31,7 +42,7 @@ func checkQueues(m *intent.Model, w *survey.Walk, v view) []draft {
 			continue
 		}
 		to := EndpointOf(m, w, o)
-		d := draft{subject: to.String()}
+		d := draft{on: endNode(w, o), subject: to.String()}
 		name := to.String()
 		if e, ok := known(m, w.Path, to); ok {
 			name = endpointName(e)
@@ -64,12 +75,12 @@ func checkQueues(m *intent.Model, w *survey.Walk, v view) []draft {
 }
 
 // queueEvidence are the steps of a way that tell about the socket's queue.
-func queueEvidence(t *trace.Trace, o *trace.Outcome) []string {
-	var out []string
+func queueEvidence(t *trace.Trace, o *trace.Outcome) []Evidence {
+	var out []Evidence
 	for _, i := range o.Path {
 		if i >= 0 && i < len(t.Hops) && t.Hops[i].Hook == "socket" && t.Hops[i].Says != "" {
 			h := &t.Hops[i]
-			out = append(out, fmt.Sprintf("%s in %s: %s: %s", h.Node, h.Namespace, h.Action, h.Says))
+			out = append(out, said("%s in %s: %s: %s", h.Node, h.Namespace, h.Action, h.Says))
 		}
 	}
 	return out

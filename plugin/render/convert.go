@@ -22,6 +22,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		FlowGroups:  []FlowGroup{},
 		Findings:    []Finding{},
 		NotTraced:   []NotTraced{},
+		NotRead:     append([]string{}, a.Unread...),
 	}
 	for _, p := range a.Model.Ports {
 		for _, e := range p.Endpoints {
@@ -61,6 +62,9 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
 	}
 	out.Affinity = affinityOf(a)
+	if f := a.Report.Lead(); f != nil {
+		out.Headline = onNodes(f) + f.Sentence
+	}
 	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
 		out.NotTraced = append(out.NotTraced, NotTraced{Node: s.Node, Client: s.Client, Reason: s.Why})
@@ -124,10 +128,13 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
 	out := Finding{
 		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
-		Places: []Place{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+		Places: []Place{}, Consequences: []Finding{}, Evidence: evidenceOf(f.Evidence), Fix: f.Fix,
 	}
 	for _, p := range f.Places {
 		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})
+	}
+	for i := range f.Consequences {
+		out.Consequences = append(out.Consequences, findingOf(m, &f.Consequences[i]))
 	}
 	return out
 }

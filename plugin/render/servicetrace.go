@@ -15,7 +15,9 @@ type ServiceTrace struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	// Result is ok, differs or unknown.
-	Result      string       `json:"result"`
+	Result string `json:"result"`
+	// Headline is the worst finding in one sentence; absent when connections work.
+	Headline    string       `json:"headline,omitempty"`
 	Service     Service      `json:"service"`
 	Endpoints   []Endpoint   `json:"endpoints"`
 	Nodes       []Node       `json:"nodes"`
@@ -26,6 +28,8 @@ type ServiceTrace struct {
 	Affinity  []Affinity  `json:"affinity"`
 	Findings  []Finding   `json:"findings"`
 	NotTraced []NotTraced `json:"notTraced"`
+	// NotRead says what could not be read of the API and would only have explained more.
+	NotRead []string `json:"notRead"`
 	// Probes are real connections; absent without --probe.
 	Probes []Probe `json:"probes,omitempty"`
 }
@@ -227,14 +231,16 @@ type KernelShare struct {
 
 // Finding is a named difference or fault.
 type Finding struct {
-	ID       string   `json:"id"`
-	Severity string   `json:"severity"`
-	Nodes    []string `json:"nodes"`
-	Subject  string   `json:"subject,omitempty"`
-	Message  string   `json:"message"`
-	Places   []Place  `json:"places"`
-	Evidence []string `json:"evidence"`
-	Fix      string   `json:"fix"`
+	ID       string     `json:"id"`
+	Severity string     `json:"severity"`
+	Nodes    []string   `json:"nodes"`
+	Subject  string     `json:"subject,omitempty"`
+	Message  string     `json:"message"`
+	Places   []Place    `json:"places"`
+	Evidence []Evidence `json:"evidence"`
+	Fix      string     `json:"fix"`
+	// Consequences are findings that follow from this one.
+	Consequences []Finding `json:"consequences"`
 }
 
 // Place is an access path as used by a kind of client.
