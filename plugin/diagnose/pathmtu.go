@@ -42,8 +42,8 @@ func mtuOfTrace(t *trace.Trace) []draft {
 	return out
 }
 
-// mtuOfPath follows one branch. The sender's own size is known where the walk starts in its namespace, with a routing
-// decision.
+// mtuOfPath follows one branch. The sender's own size is known where the walk starts in a pod, with a routing decision. A
+// node's own interface is always above the tunnel that goes over it, and the node knows of both.
 func mtuOfPath(t *trace.Trace, path []int) []draft {
 	var (
 		out    []draft
@@ -55,7 +55,7 @@ func mtuOfPath(t *trace.Trace, path []int) []draft {
 			continue
 		}
 		h := &t.Hops[i]
-		if first && h.Hook == "route" && h.MTU > 0 {
+		if first && h.Hook == "route" && h.MTU > 0 && h.Namespace != hostNamespace {
 			sender = h
 		}
 		first = first && h.Hook == "process"

@@ -13,13 +13,19 @@ import (
 
 // sized is a way from a pod with an MTU through a tunnel of another to an interface of a third.
 func sized(node string, pod, tunnel, outer int) []trace.Hop {
-	return []trace.Hop{
+	hops := []trace.Hop{
 		{Node: node, Namespace: "pod", Hook: "process", Action: "sent by user 0"},
 		{Node: node, Namespace: "pod", Hook: "route", Action: "route 10.96.0.25 via 10.244.1.1 dev eth0", MTU: pod},
 		{Node: node, Namespace: "host", Hook: "route", Action: "route 10.244.2.2 via 10.244.2.0 dev flannel.1", MTU: tunnel},
 		{Node: node, Namespace: "host", Hook: "tunnel", Action: "flannel.1 wraps it", Tunnel: &trace.Tunnel{
 			Kind: "vxlan", Device: "flannel.1", Overhead: 50, MTU: tunnel, OuterDevice: "eth0", OuterMTU: outer}},
 	}
+	if pod < 0 { // a process of the node, whose interface has this MTU
+		for i := range hops[:2] {
+			hops[i].Namespace, hops[i].MTU = "host", -pod
+		}
+	}
+	return hops
 }
 
 func TestSizesThatDoNotFitTheTunnel(t *testing.T) {
@@ -35,6 +41,7 @@ func TestSizesThatDoNotFitTheTunnel(t *testing.T) {
 		"pods above the tunnel":              {[3]int{1500, 1450, 1500}, [3]int{1450, 1450, 1500}, []string{"mtu-above-tunnel"}, "up to 1500 bytes"},
 		"pods above it at the other end":     {[3]int{1450, 1450, 1500}, [3]int{1500, 1450, 1500}, []string{"mtu-above-tunnel"}, "up to 1500 bytes"},
 		"both, and each is a finding":        {[3]int{1500, 1480, 1500}, [3]int{1450, 1450, 1500}, []string{"mtu-too-small", "mtu-above-tunnel"}, "grow to 1530 bytes"},
+		"a process of the node":              {[3]int{-1500, 1450, 1500}, [3]int{1450, 1450, 1500}, nil, ""},
 		"the outer interface is not known":   {[3]int{1500, 1500, 0}, [3]int{1450, 1450, 1500}, nil, ""},
 		"pods below the tunnel are harmless": {[3]int{1300, 1450, 1500}, [3]int{1300, 1450, 1500}, nil, ""},
 	}

@@ -167,6 +167,9 @@ func (s Start) judge(there *trace.Trace, sent *trace.Outcome, b *builder, i int)
 	if from := unmap(o.Source); from != s.Destination {
 		return Untranslated, fmt.Sprintf("it comes from %s, and the client had asked %s", from, s.Destination)
 	}
+	if s.Client.Kind == intent.FromOutside && o.Verdict != trace.Forwarded && len(back) > 1 {
+		back = back[:len(back)-1] // the node that the client turned out to be on; the packet's way was not seen there
+	}
 	came := slices.Clone(nodes)
 	slices.Reverse(came)
 	if len(back) > 0 && !slices.Equal(came, back) {
