@@ -117,7 +117,17 @@ func TestWaysThatEndAlikeDependOnNoNextHop(t *testing.T) {
 }
 
 func TestOuterPacketTakesEveryNextHop(t *testing.T) {
-	namespace(t, append(twoWays, "ip link add vx0 mtu 1450 type vxlan id 7 dstport 8472", "ip link set vx0 up", "ip link set eth1 mtu 1400",
+	t.Run("with the source of each", func(t *testing.T) {
+		outerPacket(t, "", map[string]string{"eth0": "10.250.0.11 eth0 1500", "eth1": "10.251.0.11 eth1 1400", "eth2": "10.252.0.11 eth2 1500"})
+	})
+	t.Run("with a fixed source", func(t *testing.T) {
+		outerPacket(t, " local 10.244.1.9", map[string]string{"eth0": "10.244.1.9 eth0 1500", "eth1": "10.244.1.9 eth1 1400", "eth2": "10.244.1.9 eth2 1500"})
+	})
+}
+
+func outerPacket(t *testing.T, local string, want map[string]string) {
+	t.Helper()
+	namespace(t, append(twoWays, "ip link add vx0 mtu 1450 type vxlan id 7 dstport 8472"+local, "ip link set vx0 up", "ip link set eth1 mtu 1400",
 		"ip neigh add 10.244.2.0 lladdr 0e:f1:00:00:04:02 dev vx0 nud permanent", "bridge fdb add 0e:f1:00:00:04:02 dev vx0 dst 10.9.0.12",
 		"ip route add 10.244.2.0/24 via 10.244.2.0 dev vx0 onlink")...)
 	x, err := walkRecorded(t, walk.Start{Proto: skb.TCP, Source: netip.MustParseAddrPort("10.244.1.9:40000"), Destination: netip.MustParseAddrPort("10.244.2.9:80")})
@@ -130,8 +140,12 @@ func TestOuterPacketTakesEveryNextHop(t *testing.T) {
 			t.Fatalf("%+v", o)
 		}
 		sources[o.Out] = fmt.Sprint(o.Tunnel.Source.Addr(), " ", o.Tunnel.OuterDevice, " ", o.Tunnel.OuterMTU)
+		for _, i := range o.Path {
+			if u := x.Hops[i].Tunnel; u != nil && (u.OuterDevice != o.Out || u.OuterMTU != o.Tunnel.OuterMTU) {
+				t.Errorf("the step on the way by %s: %+v", o.Out, u)
+			}
+		}
 	}
-	want := map[string]string{"eth0": "10.250.0.11 eth0 1500", "eth1": "10.251.0.11 eth1 1400", "eth2": "10.252.0.11 eth2 1500"}
 	if fmt.Sprint(sources) != fmt.Sprint(want) {
 		t.Errorf("%v", sources)
 	}

@@ -210,11 +210,10 @@ func (w *walk) fromTunnel(b *branch) {
 		return
 	}
 	w.eachHop(b, r, func(b *branch, r node.Route) {
-		if b.tunnel.OuterDevice != "" { // another branch leaves by another interface
-			t := *b.tunnel
-			b.tunnel = &t
+		if b.tunnel.OuterDevice != "" && b.tunnel.OuterDevice != r.Out {
+			w.anotherTunnel(b)
 		}
-		// The hop that wrapped the packet holds the same tunnel.
+		// The hop that wrapped the packet, the last one, holds the same tunnel.
 		b.tunnel.OuterDevice, b.tunnel.OuterMTU = r.Out, mtuOf(links, r)
 		if r.PathMTU != 0 {
 			b.tunnel.OuterMTU = min(b.tunnel.OuterMTU, r.PathMTU)
@@ -224,6 +223,17 @@ func (w *walk) fromTunnel(b *branch) {
 		w.routeHop(b, "the outer packet")
 		w.pass(b, skb.Output, w.postrouting)
 	})
+}
+
+// anotherTunnel gives a branch whose outer packet leaves by another interface than that of the branch before it a step of
+// its own for the wrapping.
+func (w *walk) anotherTunnel(b *branch) {
+	t := *b.tunnel
+	b.tunnel = &t
+	h := w.trace.Hops[b.path.hop]
+	h.Tunnel = &t
+	b.path = &step{len(w.trace.Hops), b.path.before}
+	w.trace.Hops = append(w.trace.Hops, h)
 }
 
 // wrapped replaces a branch's packet by the outer packet that it arrives in.

@@ -55,6 +55,15 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("-flows: %w", err)
 	}
+	for _, s := range tables { // it would be a pity to learn at the end that this may not be
+		restore, err := allowFlows(s.flows)
+		if err != nil {
+			return fmt.Errorf("-flows %d: %w", s.flows, err)
+		}
+		if err := restore(); err != nil {
+			return err
+		}
+	}
 	p, err := build(ctx, progress)
 	if err != nil {
 		return err

@@ -84,6 +84,8 @@ func (c *cluster) traceWaiting(ctx context.Context, t *testing.T) {
 // traceDisappearing stops the plugin for a moment, after it has begun, in which its client goes away.
 func (c *cluster) traceDisappearing(ctx context.Context, t *testing.T) {
 	const victim = "victim"
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	if _, err := c.ClientPod(ctx, victim, c.Node(1)); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +106,8 @@ func (c *cluster) traceDisappearing(ctx context.Context, t *testing.T) {
 	if err == nil {
 		err = c.vanish(ctx, victim)
 	}
-	if err = errors.Join(err, signalChild(cmd.Process.Pid, syscall.SIGCONT)); err != nil {
+	// nsenter stops itself when its child is stopped
+	if err = errors.Join(err, signalChild(cmd.Process.Pid, syscall.SIGCONT), cmd.Process.Signal(syscall.SIGCONT)); err != nil {
 		t.Fatal(errors.Join(err, cmd.Cancel(), cmd.Wait()))
 	}
 	r := ran{args: args}
