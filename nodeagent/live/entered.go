@@ -318,6 +318,14 @@ func (e *entered) Hooks(ctx context.Context, f node.NFTFamily) ([][]node.HookFun
 	return e.ns.Hooks(ctx, f)
 }
 
+// DeviceHooks asks the namespace.
+func (e *entered) DeviceHooks(ctx context.Context, index int, egress bool) ([]node.HookFunction, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.DeviceHooks(ctx, index, egress)
+}
+
 // SameHooks asks the namespace.
 func (e *entered) SameHooks(ctx context.Context) (bool, error) {
 	if err := e.n.enter(e.id); err != nil {

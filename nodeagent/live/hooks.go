@@ -44,10 +44,28 @@ func (m *memory) close() error {
 const hookTries = 3
 
 // Hooks lists what is registered at the netfilter hooks of a family.
-func (n *Namespace) Hooks(_ context.Context, f node.NFTFamily) ([][]node.HookFunction, error) {
+func (n *Namespace) Hooks(_ context.Context, f node.NFTFamily) (out [][]node.HookFunction, err error) {
+	err = n.readHooks(fmt.Sprintf("the netfilter hooks of family %s", f), func(r *hooklist.Reader) (err error) {
+		out, err = r.Hooks(f)
+		return err
+	})
+	return out, err
+}
+
+// DeviceHooks lists what is registered at a hook of a device.
+func (n *Namespace) DeviceHooks(_ context.Context, index int, egress bool) (out []node.HookFunction, err error) {
+	err = n.readHooks(fmt.Sprintf("the netfilter hooks of interface %d", index), func(r *hooklist.Reader) (err error) {
+		out, err = r.Device(index, egress)
+		return err
+	})
+	return out, err
+}
+
+// readHooks reads lists, again when they do not add up.
+func (n *Namespace) readHooks(what string, read func(*hooklist.Reader) error) error {
 	m, err := n.memory.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for range hookTries {
 		if n.hooks == nil {
@@ -55,18 +73,17 @@ func (n *Namespace) Hooks(_ context.Context, f node.NFTFamily) ([][]node.HookFun
 				break
 			}
 		}
-		var out [][]node.HookFunction
-		if out, err = n.hooks.Hooks(f); err == nil {
-			return out, nil
-		}
-		if !errors.Is(err, hooklist.ErrOdd) && !errors.Is(err, kmem.ErrFault) {
+		if err = read(n.hooks); !errors.Is(err, hooklist.ErrOdd) && !errors.Is(err, kmem.ErrFault) {
 			break
 		}
 	}
-	return nil, &node.ReadError{What: fmt.Sprintf("the netfilter hooks of family %s", f), Err: fmt.Errorf("%w: %w", node.ErrNotSupported, err)}
+	if err != nil {
+		return &node.ReadError{What: what, Err: fmt.Errorf("%w: %w", node.ErrNotSupported, err)}
+	}
+	return nil
 }
 
-// SameHooks tells whether the lists that Hooks read are the same still.
+// SameHooks tells whether the lists that were read are the same still.
 func (n *Namespace) SameHooks(context.Context) (bool, error) {
 	if n.hooks == nil {
 		return true, nil

@@ -34,12 +34,21 @@ type HookFunction struct {
 	Inside []HookFunction
 }
 
+// The hooks of a device (enum nf_dev_hooks).
+const (
+	DeviceIngress = 0
+	DeviceEgress  = 1
+)
+
 // Hooks lists what the kernel has registered at the netfilter hooks, in the order in which it calls it.
 type Hooks interface {
 	// Hooks lists the hooks of a family that has them in the namespace as such: IPv4, IPv6 or bridge. The index is the
 	// hook's number. Without the permission, or in a kernel that cannot be asked, the error has ErrPermission or
 	// ErrNotSupported in its chain; then tables and chains tell what is registered, but not always the order.
 	Hooks(ctx context.Context, f NFTFamily) ([][]HookFunction, error)
-	// SameHooks tells whether all that Hooks has listed is registered still, and nothing else.
+	// DeviceHooks lists the functions at a device's ingress or egress hook, by the device's index; its errors are those of
+	// Hooks.
+	DeviceHooks(ctx context.Context, index int, egress bool) ([]HookFunction, error)
+	// SameHooks tells whether all that was listed is registered still, and nothing else.
 	SameHooks(ctx context.Context) (bool, error)
 }

@@ -1,7 +1,10 @@
 package walk
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
@@ -10,47 +13,38 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 )
 
-// Hooks of a network device (enum nf_dev_hooks), and inet's ingress (enum nf_inet_hooks).
-const (
-	netdevIngress = 0
-	netdevEgress  = 1
-	inetIngress   = 5
-)
+// inetIngress is inet's hook of a network device (enum nf_inet_hooks); the others are node.DeviceIngress and DeviceEgress.
+const inetIngress = 5
 
 // ingress passes the chains on the input interface, and says what it cannot know about a bridge.
 func (w *walk) ingress(b *branch, next func(*branch)) {
-	w.device(b, b.p.In, netdevIngress, next)
+	w.device(b, b.p.In, node.DeviceIngress, next)
 }
 
 // egress passes the chains on the output interface.
 func (w *walk) egress(b *branch, next func(*branch)) {
-	w.device(b, b.p.Out, netdevEgress, next)
+	w.device(b, b.p.Out, node.DeviceEgress, next)
 }
 
 func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
-	all, err := w.deviceChains()
+	link, known, err := w.link(name)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	var chains []nftables.Chain
-	for _, c := range all {
-		switch {
-		case c.Family == node.NFTNetdev && c.Hook == hook, c.Family == node.NFTInet && c.Hook == inetIngress && hook == netdevIngress:
-			if slices.Contains(c.Devices, name) {
-				chains = append(chains, c)
-			}
-		}
+	if !known {
+		next(b)
+		return
 	}
-	programs, err := w.programs(name, hook == netdevEgress)
+	at, err := w.deviceHook(link, hook)
 	if err != nil {
 		w.fail(err)
 		return
 	}
 	var behind []function
 	bridge := ""
-	if hook == netdevIngress && b.p.PhysIn == "" {
-		if bridge, err = w.bridgeChains(name); err != nil {
+	if hook == node.DeviceIngress && b.p.PhysIn == "" {
+		if bridge, err = w.bridgeChains(link); err != nil {
 			w.fail(err)
 			return
 		}
@@ -58,17 +52,17 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 	if bridge != "" {
 		behind = append(behind, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
 	}
-	if len(programs)+len(chains)+len(behind) == 0 {
+	if len(at.programs)+len(at.groups)+len(behind) == 0 {
 		next(b)
 		return
 	}
 	was := b.p.Hook
 	b.p.Hook = skb.Ingress
-	if hook == netdevEgress {
+	if hook == node.DeviceEgress {
 		b.p.Hook = skb.Egress
 	}
-	w.passAll(b, programs, func(b *branch) {
-		w.passChains(b, chains, func(b *branch) {
+	w.passAll(b, at.programs, func(b *branch) {
+		w.passGroups(b, at.groups, func(b *branch) {
 			w.passAll(b, behind, func(b *branch) {
 				b.p.Hook = was
 				next(b)
@@ -77,23 +71,127 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 	})
 }
 
-// programs are the programs and filters on an interface outside netfilter. None of them is modelled.
-func (w *walk) programs(name string, egress bool) ([]function, error) {
+// link returns an interface by its name.
+func (w *walk) link(name string) (l node.Link, known bool, err error) {
 	links, err := w.ns.Links(w.ctx)
 	if err != nil {
-		return nil, err
+		return node.Link{}, false, err
 	}
 	i := slices.IndexFunc(links, func(l node.Link) bool { return l.Name == name })
 	if i < 0 {
-		return nil, nil
+		return node.Link{}, false, nil
 	}
-	names, err := w.ns.DevicePrograms(w.ctx, links[i].Index, egress)
+	return links[i], true, nil
+}
+
+// deviceHook is what a packet passes at a hook of a device: the programs outside netfilter, and then netfilter.
+type deviceHook struct {
+	programs []function
+	groups   []group
+}
+
+type deviceKey struct {
+	index int
+	hook  uint32
+}
+
+func (w *walk) deviceHook(link node.Link, hook uint32) (*deviceHook, error) {
+	k := deviceKey{link.Index, hook}
+	if d, ok := w.deviceHooks[k]; ok {
+		return d, nil
+	}
+	groups, err := w.deviceFunctions(link, hook)
+	if err != nil {
+		return nil, err
+	}
+	programs, err := w.programs(link, hook == node.DeviceEgress)
+	if err != nil {
+		return nil, err
+	}
+	d := &deviceHook{programs, groups}
+	if w.deviceHooks == nil {
+		w.deviceHooks = map[deviceKey]*deviceHook{}
+	}
+	w.deviceHooks[k] = d
+	return d, nil
+}
+
+// deviceFunctions returns what is registered at a hook of a device.
+func (w *walk) deviceFunctions(link node.Link, hook uint32) ([]group, error) {
+	groups, known, err := w.listedDevice(link, hook)
+	if known || err != nil {
+		return groups, err
+	}
+	all, err := w.deviceChains()
+	if err != nil {
+		return nil, err
+	}
+	var chains []nftables.Chain
+	for _, c := range all {
+		switch {
+		case c.Family == node.NFTNetdev && c.Hook == hook, c.Family == node.NFTInet && c.Hook == inetIngress && hook == node.DeviceIngress:
+			if slices.Contains(c.Devices, link.Name) {
+				chains = append(chains, c)
+			}
+		}
+	}
+	return groupsOf(chains), nil
+}
+
+// listedDevice is deviceFunctions where the kernel lists its hooks.
+func (w *walk) listedDevice(link node.Link, hook uint32) (groups []group, known bool, err error) {
+	if w.unlisted || w.devicesUnlisted {
+		return nil, false, nil
+	}
+	hooks, err := w.ns.DeviceHooks(w.ctx, link.Index, hook == node.DeviceEgress)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return nil, false, err
+	case err != nil:
+		w.devicesUnlisted = true
+		return nil, false, nil
+	}
+	for _, fn := range hooks {
+		f, known, err := w.deviceFunction(fn, hook)
+		if err != nil {
+			return nil, false, err
+		}
+		if !known {
+			w.devicesUnlisted = true
+			return nil, false, nil
+		}
+		if f.run != nil {
+			groups = append(groups, alone(f))
+		}
+	}
+	return groups, true, nil
+}
+
+// deviceFunction is what a function at a device does. run is nil for that of a flow table, which lets the packets pass that
+// open a flow.
+func (w *walk) deviceFunction(fn node.HookFunction, hook uint32) (f function, known bool, err error) {
+	switch {
+	case fn.Kind == node.HookChain && fn.Family == node.NFTInet:
+		return w.listedChain(fn, inetIngress, false)
+	case fn.Kind == node.HookChain:
+		return w.listedChain(fn, hook, false)
+	case fn.Kind == node.HookBPF:
+		return opaque(fn, "netfilter BPF program"), true, nil
+	case strings.HasPrefix(fn.Name, "nf_flow_offload_"):
+		return function{}, true, nil
+	}
+	return opaque(fn, "hook function "+fn.Name), true, nil
+}
+
+// programs are the programs and filters on an interface outside netfilter. None of them is modelled.
+func (w *walk) programs(link node.Link, egress bool) ([]function, error) {
+	names, err := w.ns.DevicePrograms(w.ctx, link.Index, egress)
 	if err != nil {
 		return nil, err
 	}
 	var out []function
 	for _, n := range names {
-		what := n + " on " + name
+		what := n + " on " + link.Name
 		out = append(out, function{name: what, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, what, next) }})
 	}
 	return out, nil
@@ -101,12 +199,8 @@ func (w *walk) programs(name string, egress bool) ([]function, error) {
 
 // bridgeChains names the bridge family's chains when a packet is said to come from a bridge device: by which port it came
 // there, and so what these chains did with it, is not known.
-func (w *walk) bridgeChains(name string) (string, error) {
-	links, err := w.ns.Links(w.ctx)
-	if err != nil {
-		return "", err
-	}
-	if !slices.ContainsFunc(links, func(l node.Link) bool { return l.Name == name && l.Kind == "bridge" }) {
+func (w *walk) bridgeChains(link node.Link) (string, error) {
+	if link.Kind != "bridge" {
 		return "", nil
 	}
 	for _, h := range []skb.Hook{skb.Prerouting, skb.Input} {
@@ -115,7 +209,7 @@ func (w *walk) bridgeChains(name string) (string, error) {
 			return "", err
 		}
 		for _, g := range at {
-			return g.sequences[0].functions[0].name + " on " + name, nil
+			return g.sequences[0].functions[0].name + " on " + link.Name, nil
 		}
 	}
 	return "", nil

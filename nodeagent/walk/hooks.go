@@ -168,11 +168,6 @@ func (w *walk) passAll(b *branch, fs []function, next func(*branch)) {
 	fs[0].run(w, b, func(b *branch) { w.passAll(b, fs[1:], next) })
 }
 
-// passChains passes a branch through base chains of one hook.
-func (w *walk) passChains(b *branch, chains []nftables.Chain, next func(*branch)) {
-	w.passGroups(b, groupsOf(chains), next)
-}
-
 // groupsOf puts base chains of one hook into groups.
 func groupsOf(chains []nftables.Chain) []group {
 	byPriority := map[int32]*group{}

@@ -37,7 +37,7 @@ func (w *walk) listing(f node.NFTFamily) (hooks [][]node.HookFunction, known boo
 // hookSource is how the walk knows what is registered in its namespace.
 func (w *walk) hookSource() trace.HookSource {
 	switch {
-	case w.unlisted:
+	case w.unlisted, w.devicesUnlisted:
 		return trace.HooksDerived
 	case len(w.listed) > 0:
 		return trace.HooksListed

@@ -24,6 +24,9 @@ type listed struct {
 	chains  map[string]node.NFTObject
 	changed bool
 	virtual bool
+	// device are the functions at the hooks of every device, unless deviceErr says that they are not listed.
+	device    []node.HookFunction
+	deviceErr error
 	// asked are the chains whose rules were read, in order.
 	asked []string
 }
@@ -31,6 +34,16 @@ type listed struct {
 func (n *listed) Hooks(_ context.Context, f node.NFTFamily) ([][]node.HookFunction, error) {
 	return n.hooks[f], n.err
 }
+
+func (n *listed) DeviceHooks(context.Context, int, bool) ([]node.HookFunction, error) {
+	return n.device, n.deviceErr
+}
+
+func (n *listed) Links(context.Context) ([]node.Link, error) {
+	return []node.Link{{Name: "eth0", Index: 2}}, nil
+}
+
+func (n *listed) DevicePrograms(context.Context, int, bool) ([]string, error) { return nil, nil }
 
 func (n *listed) SameHooks(context.Context) (bool, error) { return !n.changed, nil }
 
@@ -196,7 +209,7 @@ func TestFunctionsAtAHook(t *testing.T) {
 		"IPVS before Linux 5.14": {skb.Output, hookFunction("ip_vs_local_request4 [ip_vs]", -98), "IPVS virtual server 10.0.0.2:2"},
 		"one not known":          {skb.Forward, hookFunction("drop_things [own]", 3), "hook function drop_things [own] of priority 3"},
 		"one without a name":     {skb.Forward, hookFunction("0xffffffffc0001000", 3), "hook function 0xffffffffc0001000 of priority 3"},
-		"a compiler's variant":   {skb.Input, hookFunction("nf_confirm.llvm.123", 5), ""},
+		"a compiler's variant":   {skb.Input, hookFunction("ip_vs_in_hook.isra.0 [ip_vs]", 99), "IPVS virtual server 10.0.0.2:2"},
 		"a BPF program":          {skb.Forward, node.HookFunction{Kind: node.HookBPF, Priority: -7}, "netfilter BPF program of priority -7"},
 		"one inside nat": {skb.Prerouting, node.HookFunction{Kind: node.HookNAT, Priority: -100, Inside: []node.HookFunction{hookFunction("x", -100)}},
 			""}, // connection tracking is not there
@@ -252,5 +265,45 @@ func TestAWalkOverHooksThatChangedIsMadeAgain(t *testing.T) {
 	n.changed = true
 	if err := w.unchanged(); !errors.Is(err, errChanged) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestHooksOfADevice(t *testing.T) {
+	inet, netdev := hookChain("a", 0), hookChain("b", 0)
+	inet.Family, netdev.Family = node.NFTInet, node.NFTNetdev
+	chains := map[string]node.NFTObject{"a": chain("a", "filter", inetIngress, 0), "b": chain("b", "filter", node.DeviceIngress, 0)}
+	for name, c := range map[string]struct {
+		fns    []node.HookFunction
+		err    error
+		asked  []string
+		ends   int
+		source trace.HookSource
+	}{
+		"in the kernel's order":  {[]node.HookFunction{inet, netdev}, nil, []string{"a", "b"}, 1, trace.HooksListed},
+		"the other order":        {[]node.HookFunction{netdev, inet}, nil, []string{"b", "a"}, 1, trace.HooksListed},
+		"a flow table":           {[]node.HookFunction{hookFunction("nf_flow_offload_inet_hook [nf_flow_table_inet]", 0)}, nil, nil, 1, trace.HooksListed},
+		"a function not known":   {[]node.HookFunction{hookFunction("own_hook", 0)}, nil, nil, 2, trace.HooksListed},
+		"a chain that is gone":   {[]node.HookFunction{hookChain("gone", 0)}, nil, nil, 1, trace.HooksDerived},
+		"devices are not listed": {nil, node.ErrNotSupported, nil, 1, trace.HooksDerived},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := chains["a"], chains["b"]
+			a.Family, b.Family = node.NFTInet, node.NFTNetdev
+			n := &listed{chains: map[string]node.NFTObject{"a": a, "b": b}, device: c.fns, deviceErr: c.err}
+			w, _ := passListed(t, n, skb.Forward)
+			w.ends = nil
+			p, err := skb.New(skb.TCP, netip.MustParseAddrPort("10.0.0.1:1"), w.start.Destination)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.In = "eth0"
+			w.ingress(&branch{p: p, prob: big.NewRat(1, 1)}, func(b *branch) { w.end(b, end{verdict: trace.Local}) })
+			if w.err != nil {
+				t.Fatal(w.err)
+			}
+			if d := cmp.Diff(c.asked, n.asked); d != "" || len(w.ends) != c.ends || w.hookSource() != c.source {
+				t.Errorf("%d ends, hooks %s, chains (-want +got):\n%s", len(w.ends), w.hookSource(), d)
+			}
+		})
 	}
 }

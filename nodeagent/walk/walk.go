@@ -174,8 +174,11 @@ type walk struct {
 	chains     []nftables.Chain // all base chains
 	haveNFT    bool             // chains was read
 	// listed is what the kernel has registered at the hooks of a family; unlisted is true where it does not say.
-	listed   map[node.NFTFamily][][]node.HookFunction
-	unlisted bool
+	listed      map[node.NFTFamily][][]node.HookFunction
+	unlisted    bool
+	deviceHooks map[deviceKey]*deviceHook
+	// devicesUnlisted is true where the kernel does not list the hooks of devices.
+	devicesUnlisted bool
 	// devices are the base chains of the families that have some bound to devices, where the others are listed.
 	devices     []nftables.Chain
 	haveDevices bool

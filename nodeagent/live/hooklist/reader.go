@@ -9,7 +9,8 @@
 // themselves are read (package kmem):
 //
 //	thread ─ nsproxy ─ struct net ─ nf.hooks_ipv4[hook] ─ nf_hook_entries ─┬─ hooks[]: what is called, in order
-//	                                                                       └─ orig_ops[]: struct nf_hook_ops, how it was registered
+//	                            │                                          └─ orig_ops[]: struct nf_hook_ops, how it was registered
+//	                            └─ dev_index_head[] ─ struct net_device ─ nf_hooks_ingress ─ nf_hook_entries
 //	nf_hook_ops.priv ─┬─ struct nft_chain ─ name, struct nft_table ─ name
 //	                  ├─ struct xt_table ─ name
 //	                  └─ struct nf_nat_lookup_hook_priv ─ nf_hook_entries: the nat chains
@@ -105,7 +106,7 @@ func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
 	r.pointers[heads] = pointers
 	out := make([][]node.HookFunction, numHooks)
 	for h := range out {
-		if out[h], err = r.functions(binary.NativeEndian.Uint64(pointers[8*h:]), f, uint32(h), false); err != nil {
+		if out[h], err = r.functions(binary.NativeEndian.Uint64(pointers[8*h:]), place{family: f, hook: uint32(h)}); err != nil {
 			return nil, fmt.Errorf("%s hook %d: %w", f, h, err)
 		}
 	}
@@ -164,9 +165,30 @@ func (r *Reader) list(address uint64) ([]byte, error) {
 	return raw, nil
 }
 
-// functions lists the functions of one hook, from its struct nf_hook_entries on; inNAT is true for the list inside the nat
-// function.
-func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT bool) ([]node.HookFunction, error) {
+// place is where a list of functions is: at a hook of a family, inside the nat function there, or at a device. Devices' hooks
+// are those of family netdev.
+type place struct {
+	family node.NFTFamily
+	hook   uint32
+	inNAT  bool
+}
+
+// inetIngress is NF_INET_INGRESS: chains of family inet can be bound to devices too.
+const inetIngress = 5
+
+// has tells whether a function can be registered there.
+func (p place) has(o operation) bool {
+	switch {
+	case p.family == node.NFTNetdev && p.hook == node.DeviceIngress && o.family == node.NFTInet:
+		return o.hook == inetIngress
+	case o.family == node.NFTInet:
+		return o.hook == p.hook && (p.family == node.NFTIPv4 || p.family == node.NFTIPv6)
+	}
+	return o.hook == p.hook && o.family == p.family
+}
+
+// functions lists the functions of one hook, from its struct nf_hook_entries on.
+func (r *Reader) functions(address uint64, p place) ([]node.HookFunction, error) {
 	if address == 0 {
 		return nil, nil
 	}
@@ -187,13 +209,13 @@ func (r *Reader) functions(address uint64, f node.NFTFamily, hook uint32, inNAT 
 		if o.function != binary.NativeEndian.Uint64(entry) || o.private != binary.NativeEndian.Uint64(entry[8:]) {
 			return nil, fmt.Errorf("%w: function %d is not what was registered", ErrOdd, i)
 		}
-		if o.hook != hook || o.family != f && !(o.family == node.NFTInet && f != node.NFTBridge) {
+		if !p.has(o) {
 			return nil, fmt.Errorf("%w: function %d was registered for hook %d of family %s", ErrOdd, i, o.hook, o.family)
 		}
 		if n := len(out); n > 0 && o.priority < out[n-1].Priority {
 			return nil, fmt.Errorf("%w: priority %d behind %d", ErrOdd, o.priority, out[n-1].Priority)
 		}
-		fn, err := r.describe(o, f, inNAT)
+		fn, err := r.describe(o, p)
 		if err != nil {
 			return nil, err
 		}
@@ -231,8 +253,8 @@ func (r *Reader) operation(address uint64) (operation, error) {
 	}, nil
 }
 
-// describe finds out what an operation is. f is the family whose list it is in.
-func (r *Reader) describe(o operation, f node.NFTFamily, inNAT bool) (fn node.HookFunction, err error) {
+// describe finds out what an operation is.
+func (r *Reader) describe(o operation, p place) (fn node.HookFunction, err error) {
 	fn = node.HookFunction{Kind: node.HookFunctionOf, Priority: o.priority, Family: o.family}
 	switch o.kind {
 	case opNFTables:
@@ -258,24 +280,24 @@ func (r *Reader) describe(o operation, f node.NFTFamily, inNAT bool) (fn node.Ho
 		}
 		fn.Kind = node.HookTable
 		fn.Name, err = r.text(o.private + uint64(r.memory.Layout.XTName))
-	case strings.HasPrefix(what, "nf_nat_") && !inNAT:
+	case strings.HasPrefix(what, "nf_nat_") && !p.inNAT:
 		if o.private == 0 || r.memory.Layout.NATEntries == kmem.Absent {
 			return fn, fmt.Errorf("%w: a nat function without chains", ErrOdd)
 		}
 		fn.Kind = node.HookNAT
-		fn.Inside, err = r.inside(o.private+uint64(r.memory.Layout.NATEntries), f, o.hook)
+		fn.Inside, err = r.at(o.private+uint64(r.memory.Layout.NATEntries), place{p.family, p.hook, true})
 	}
 	return fn, err
 }
 
-// inside lists the nat chains behind a pointer to their list.
-func (r *Reader) inside(head uint64, f node.NFTFamily, hook uint32) ([]node.HookFunction, error) {
+// at lists the functions behind a pointer to their list.
+func (r *Reader) at(head uint64, p place) ([]node.HookFunction, error) {
 	pointer := make([]byte, 8)
 	if err := r.memory.Bytes(head, pointer); err != nil {
 		return nil, err
 	}
 	r.pointers[head] = pointer
-	return r.functions(binary.NativeEndian.Uint64(pointer), f, hook, true)
+	return r.functions(binary.NativeEndian.Uint64(pointer), p)
 }
 
 // tableFunctions are the functions by which legacy tables run; their private pointer is the struct xt_table.

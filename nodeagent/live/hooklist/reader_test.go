@@ -249,6 +249,53 @@ func TestBridgeChainsAndBridgeNetfilter(t *testing.T) {
 	expect(t, node.NFTIPv4, map[int]string{0: "\n-2147483648 ip_sabotage_in\n"})
 }
 
+func TestDevicesHaveTheirOwnHooks(t *testing.T) {
+	newNamespace(t)
+	// Two devices whose indexes lie in one list of the kernel's table.
+	run(t, `
+		ip link add v0 index 40 type veth peer name v1 index 296
+		nft add table netdev a
+		nft add table netdev b
+		nft add table inet x
+		nft add chain netdev a one { type filter hook ingress device v0 priority 0; }
+		nft add chain netdev b two { type filter hook ingress devices = { v0, v1 } priority 0; }
+		nft add chain inet x three { type filter hook ingress device v0 priority 0; }
+		nft add chain netdev a out { type filter hook egress device v0 priority 7; }
+		nft add table netdev asleep { flags dormant; }
+		nft add chain netdev asleep never { type filter hook ingress device v1 priority 0; }
+	`)
+	r := newReader(t)
+	for _, c := range []struct {
+		index  int
+		egress bool
+		want   string
+	}{
+		{40, false, "0 chain inet x three\n0 chain netdev b two\n0 chain netdev a one\n"},
+		{40, true, "7 chain netdev a out\n"},
+		{296, false, "0 chain netdev b two\n"},
+		{296, true, ""},
+		{1, false, ""},
+	} {
+		fns, err := r.Device(c.index, c.egress)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(c.want, text(fns, "")); d != "" {
+			t.Errorf("device %d, egress %v (-want +got):\n%s", c.index, c.egress, d)
+		}
+	}
+	if _, err := r.Device(552, false); err == nil {
+		t.Error("a device that is not there has hooks")
+	}
+	if same, err := r.Same(); err != nil || !same {
+		t.Errorf("nothing has changed: %v, %v", same, err)
+	}
+	run(t, "nft add chain netdev b late { type filter hook egress device v1 priority 0; }")
+	if same, err := r.Same(); err != nil || same {
+		t.Errorf("a chain has come to a device: %v, %v", same, err)
+	}
+}
+
 func TestBPFLinksAreListed(t *testing.T) {
 	newNamespace(t)
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Netfilter, AttachType: ebpf.AttachNetfilter, License: "GPL",

@@ -33,6 +33,9 @@ type Layout struct {
 	NATEntries int
 	// XTName is xt_table.name.
 	XTName int
+	// NetDevices is net.dev_index_head: a pointer to an array of lists of devices, of struct hlist_head. The others are of
+	// struct net_device.
+	NetDevices, DeviceNext, DeviceIndex, DeviceIngress, DeviceEgress int
 }
 
 // question is one number that the kernel is asked for.
@@ -54,7 +57,9 @@ func describe(l *Layout) (*blob, []question) {
 	nf := b.structure("netns_nf", member{"hooks_ipv4", pointers}, member{"hooks_ipv6", pointers}, member{"hooks_bridge", pointers})
 	b.structure("task_struct", member{"nsproxy", typePointer})
 	b.structure("nsproxy", member{"net_ns", typePointer})
-	b.structure("net", member{"ns", ns}, member{"nf", nf})
+	b.structure("net", member{"ns", ns}, member{"nf", nf}, member{"dev_index_head", typePointer})
+	next := b.structure("hlist_node", member{"next", typePointer})
+	b.structure("net_device", member{"index_hlist", next}, member{"ifindex", typeInt}, member{"nf_hooks_ingress", typePointer}, member{"nf_hooks_egress", typePointer})
 	entry := b.structure("nf_hook_entry", member{"hook", typePointer}, member{"priv", typePointer})
 	b.structure("nf_hook_entries", member{"hooks", b.array(entry)})
 	b.structure("nf_hook_ops", member{"hook", typePointer}, member{"priv", typePointer}, member{"pf", typeInt},
@@ -91,5 +96,10 @@ func describe(l *Layout) (*blob, []question) {
 		may(&l.TableName, "nft_table", 0),
 		may(&l.NATEntries, "nf_nat_lookup_hook_priv", 0),
 		may(&l.XTName, "xt_table", 0),
+		may(&l.NetDevices, "net", 2),
+		may(&l.DeviceNext, "net_device", 0, 0),
+		may(&l.DeviceIndex, "net_device", 1),
+		may(&l.DeviceIngress, "net_device", 2),
+		may(&l.DeviceEgress, "net_device", 3),
 	}
 }

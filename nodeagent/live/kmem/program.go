@@ -35,8 +35,9 @@ type relocation struct {
 	instruction, typ, access, kind uint32
 }
 
-// program assembles the program. format is an array map that holds "%ps".
-func program(b *blob, questions []question, format int) (asm.Instructions, []relocation) {
+// program assembles the program. format is an array map that holds "%ps". Guarded, it can be loaded though the kernel does not
+// have what optional questions are about; each guard is one more question.
+func program(b *blob, questions []question, format int, guarded bool) (asm.Instructions, []relocation) {
 	var relocs []relocation
 	ins := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1), asm.Mov.Imm(asm.R0, 0)}
 	asked := func(q question, kind uint32, to asm.Register) {
@@ -68,7 +69,7 @@ func program(b *blob, questions []question, format int) (asm.Instructions, []rel
 		asm.StoreMem(asm.R6, ctxTask, asm.R0, asm.DWord),
 	)
 	for i, q := range questions {
-		if q.optional {
+		if q.optional && guarded {
 			// The kernel turns an instruction that asks for what it does not have into one that must not be reached.
 			ins = append(ins, asm.Mov.Imm(asm.R2, Absent))
 			asked(q, reloExists, asm.R1)

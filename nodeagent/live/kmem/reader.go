@@ -50,23 +50,33 @@ func (r *Reader) open() error {
 		return errors.New("the machine is not little-endian")
 	}
 	b, questions := describe(&r.Layout)
+	return r.load(b, questions)
+}
+
+// load loads the program and has it answer the questions. Most kernels have all that is asked for, so that the program
+// without guards is tried first: each question costs some microseconds.
+func (r *Reader) load(b *blob, questions []question) error {
 	function := b.function()
 	format, err := formatMap()
 	if err != nil {
 		return fmt.Errorf("making a BPF map: %w", err)
 	}
 	defer unix.Close(format)
-	ins, relocs := program(b, questions, format)
+	ins, relocs := program(b, questions, format, false) // which writes names into the blob
 	btf, err := loadBTF(b.bytes())
 	if err != nil {
 		return fmt.Errorf("loading BTF: %w", err)
 	}
 	defer unix.Close(btf)
-	program, err := load(ins, btf, int(function), relocs)
+	fd, err := load(ins, btf, int(function), relocs)
+	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
+		ins, relocs = program(b, questions, format, true)
+		fd, err = load(ins, btf, int(function), relocs)
+	}
 	if err != nil {
 		return fmt.Errorf("loading a BPF program: %w", err)
 	}
-	r.program = program
+	r.program = fd
 	if err := r.run(doDescribe, 0, 4*len(questions)); err != nil {
 		return errors.Join(err, r.Close())
 	}

@@ -83,6 +83,11 @@ func TestLayoutIsThatOfTheKernelsOwnTypes(t *testing.T) {
 		{l.TableName, []string{"nft_table", "name"}},
 		{l.NATEntries, []string{"nf_nat_lookup_hook_priv", "entries"}},
 		{l.XTName, []string{"xt_table", "name"}},
+		{l.NetDevices, []string{"net", "dev_index_head"}},
+		{l.DeviceNext, []string{"net_device", "index_hlist", "next"}},
+		{l.DeviceIndex, []string{"net_device", "ifindex"}},
+		{l.DeviceIngress, []string{"net_device", "nf_hooks_ingress"}},
+		{l.DeviceEgress, []string{"net_device", "nf_hooks_egress"}},
 	} {
 		if want, _ := bits(t, spec, c.of[0], c.of[1:]...); c.got*8 != want {
 			t.Errorf("%s is at bit %d, not %d", strings.Join(c.of, "."), want, c.got*8)
@@ -94,6 +99,38 @@ func TestLayoutIsThatOfTheKernelsOwnTypes(t *testing.T) {
 	}
 	if at := 8*l.OpsKind + 64 - l.OpsKindLeft - size; at != offset || 64-l.OpsKindRight != size {
 		t.Errorf("nf_hook_ops.hook_ops_type has %d bits from %d, not %d from %d", size, offset, 64-l.OpsKindRight, at)
+	}
+}
+
+func TestWhatTheKernelDoesNotHaveIsAbsent(t *testing.T) {
+	want := open(t).Layout
+	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
+	b, questions := describe(&r.Layout)
+	b.structure("no_such_structure", member{"a", typeInt}, member{"b", typePointer})
+	b.structure("nsproxy___own", member{"no_such_member", typePointer}) // the kernel leaves out what is behind ___
+	var structure, member int
+	questions = append(questions, question{&structure, reloByteOffset, "no_such_structure", []int{1}, true},
+		question{&member, reloByteOffset, "nsproxy___own", []int{0}, true})
+	if err := r.load(b, questions); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if structure != Absent || member != Absent {
+		t.Errorf("a structure is at %d and a member at %d, want both absent", structure, member)
+	}
+	if r.Layout != want {
+		t.Errorf("with guards: %+v, without: %+v", r.Layout, want)
+	}
+}
+
+func TestWhatIsNeededAndNotThereIsNotSupported(t *testing.T) {
+	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
+	b, questions := describe(&r.Layout)
+	b.structure("no_such_structure", member{"a", typeInt})
+	var at int
+	questions = append(questions, question{&at, reloByteOffset, "no_such_structure", []int{0}, false})
+	if err := r.load(b, questions); err == nil {
+		t.Error("it was loaded")
 	}
 }
 
