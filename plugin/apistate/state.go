@@ -17,6 +17,7 @@ type State struct {
 	// names was found.
 	SlicesAgain []discoveryv1.EndpointSlice
 	// Endpoints is the deprecated object of the Service's name; nil when there is none.
+	//lint:ignore SA1019 the deprecated object tells whether its readers miss pods
 	Endpoints *corev1.Endpoints
 	// Pods are those of the Service's namespace, and those of other namespaces that are known to share an address with
 	// one of its endpoints.

@@ -149,6 +149,7 @@ func TestFaultsOfTheAPI(t *testing.T) {
 			w.Slices = append(w.Slices, worldSlice("web-def", &other))
 		}, "warning:duplicate-endpoint", []string{"two pods, web-1 and web-3"}},
 		"Endpoints cut short": {func(w *world) {
+			//lint:ignore SA1019 it is what the finding is about
 			w.Endpoints = &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "web", Annotations: map[string]string{corev1.EndpointsOverCapacity: "truncated"}}}
 		}, "info:endpoints-object-truncated", []string{"1,000"}},
 		"two running pods with one address": {func(w *world) {

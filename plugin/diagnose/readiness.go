@@ -211,7 +211,7 @@ func checkOtherFamily(s *scene, l *ledger, i int) bool {
 		l.add("", draft{
 			kind: FamilyWithoutEndpoints, subject: portSubject(p),
 			sentence: fmt.Sprintf("%s has no endpoints, and %d of %s: %s clients are refused", portText(p), len(o.Endpoints), o.Family, p.Family),
-			evidence: []Evidence{said("no EndpointSlice of address type %s has an endpoint for the port", addressType(p.Family)), said("%s", s.podFamilies())},
+			evidence: []Evidence{value("endpoints of address type "+addressType(p.Family), 0, "no EndpointSlice of address type %s has an endpoint for the port", addressType(p.Family)), said("%s", s.podFamilies())},
 		}, s.placesOf(i)...)
 		return true
 	}

@@ -35,12 +35,12 @@ func encode(s *ServiceTrace) ([]byte, error) {
 func writeYAML(w io.Writer, s *ServiceTrace) error {
 	b, err := encode(s)
 	if err == nil { // YAML escapes characters of control, and lets those of format stand
-		b, err = yaml.JSONToYAML(bytes.Map(func(r rune) rune {
+		b, err = yaml.JSONToYAML(visible.JSON(bytes.Map(func(r rune) rune {
 			if unicode.Is(unicode.Cf, r) {
 				return -1
 			}
 			return r
-		}, b))
+		}, b)))
 	}
 	if err != nil {
 		return fmt.Errorf("writing YAML: %w", err)

@@ -98,11 +98,15 @@ func (b *bed) untraced(ctx context.Context, service string) (*render.Answer, err
 	return &render.Answer{Report: diagnose.Report{Findings: diagnose.Untranslatable(cluster.Around(ctx, b.client, objects))}}, nil
 }
 
-// diagnose traces a Service as the plugin does: again while a kube-proxy is just writing.
+// diagnose traces a Service as the plugin does: again while its endpoints change or a kube-proxy is just writing.
 func (b *bed) diagnose(ctx context.Context, service string) (*render.Answer, error) {
-	for range 2 {
+	for range 3 {
 		a, err := b.survey(ctx, service)
-		if err != nil || a.Report.Overall() != diagnose.Differs || !slices.ContainsFunc(a.Nodes, (*survey.Node).Writing) {
+		if err != nil || a.Report.Overall() != diagnose.Differs {
+			return a, err
+		}
+		m, err := b.model(ctx, service)
+		if err != nil || m.Key() == a.Model.Key() && !slices.ContainsFunc(a.Nodes, (*survey.Node).Writing) {
 			return a, err
 		}
 		select {
@@ -112,6 +116,14 @@ func (b *bed) diagnose(ctx context.Context, service string) (*render.Answer, err
 		}
 	}
 	return b.survey(ctx, service)
+}
+
+func (b *bed) model(ctx context.Context, service string) (*intent.Model, error) {
+	objects, err := cluster.Read(ctx, b.client, namespace, service)
+	if err != nil {
+		return nil, err
+	}
+	return intent.Build(objects.Service, objects.Slices, objects.Nodes)
 }
 
 // probe opens real connections from the client pod of a node to the first access path, as --probe does to all.

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
 
@@ -53,7 +55,7 @@ func objects(name string, change serviceChange, slices ...sliceChange) step {
 				return err
 			}
 		}
-		return wait(time.Second)(ctx, b, n)
+		return written(ctx, b, n)
 	}
 }
 
@@ -94,7 +96,7 @@ func changed(name string, change serviceChange) step {
 		if _, err := b.client.CoreV1().Services(namespace).Update(ctx, s, metav1.UpdateOptions{}); err != nil {
 			return err
 		}
-		return wait(time.Second)(ctx, b, n)
+		return written(ctx, b, n)
 	}
 }
 
@@ -110,7 +112,7 @@ func reslice(name string, number int, change sliceChange) step {
 		if _, err := api.Update(ctx, x, metav1.UpdateOptions{}); err != nil {
 			return err
 		}
-		return wait(time.Second)(ctx, b, n)
+		return written(ctx, b, n)
 	}
 }
 
@@ -120,8 +122,34 @@ func unslice(name string, number int) step {
 		if err := b.client.DiscoveryV1().EndpointSlices(namespace).Delete(ctx, fmt.Sprintf("%s-%d", name, number), metav1.DeleteOptions{}); err != nil {
 			return err
 		}
-		return wait(time.Second)(ctx, b, n)
+		return written(ctx, b, n)
 	}
+}
+
+// written waits until every kube-proxy says that it has written the last change: a moment for the change to reach it, and
+// as long as it takes on a busy machine. One that is stopped says nothing, and one that fails is not waited for.
+func written(ctx context.Context, b *bed, n *lab.Node) error {
+	if err := wait(500*time.Millisecond)(ctx, b, n); err != nil {
+		return err
+	}
+	for range 20 {
+		writing := false
+		for _, a := range b.agents {
+			answer, err := a.Ask(ctx, wire.Request{Facts: &wire.FactsRequest{}})
+			if err != nil {
+				return err
+			}
+			node := survey.Node{Facts: answer.Facts}
+			writing = writing || answer.Facts != nil && answer.Facts.KubeProxy.Failures == 0 && node.Writing()
+		}
+		if !writing {
+			return nil
+		}
+		if err := wait(300*time.Millisecond)(ctx, b, n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addressOf is a Service's address of a family: its ClusterIP, or the one of its load balancer.

@@ -38,7 +38,7 @@ func newService(name string, change serviceChange) step {
 		if err := b.AwaitEndpoints(ctx, namespace, name, 2); err != nil {
 			return err
 		}
-		return wait(700*time.Millisecond)(ctx, b, n)
+		return written(ctx, b, n)
 	}
 }
 
@@ -199,7 +199,7 @@ var proxyFaults = []fault{
 // proxyConfigMap is the ConfigMap that kubeadm makes for kube-proxy.
 func proxyConfigMap(ctx context.Context, b *bed, _ *lab.Node) error {
 	_, err := b.client.CoreV1().ConfigMaps("kube-system").Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy"},
-		Data: map[string]string{"config.conf": "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\nclusterCIDR: 10.244.0.0/16,fd00:244::/48\n"}}, metav1.CreateOptions{})
+		Data: map[string]string{"config.conf": "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\nclusterCIDR: 10.244.0.0/16,fd00:244::/32\n"}}, metav1.CreateOptions{})
 	return err
 }
 

@@ -33,7 +33,7 @@ func Table(families []diagnose.Family, records map[string][]Record) string {
 	}
 	fmt.Fprintf(&b, "# Faults that were caused for real\n\nMade from the records of the tests themselves (`go test ./plugin/render -update`, from `docs/findings/proofs`): "+
 		"`test/faults` causes faults in a real cluster of three nodes, one in each of kube-proxy's modes; `test/e2e` does so through the plugin itself. Each test sees what real connections "+
-		"do, requires the finding with its evidence and no other warning or error, repairs the fault, and requires that nothing is found any more.\n\n"+
+		"do, requires the finding with its evidence and no other warning or error, repairs the fault, and requires that nothing is found any more. Where no connection fails at once, what was seen is the risk itself.\n\n"+
 		"Of %d findings, %d were caused for real; false alarms: %d.\n", kinds, proven, alarms)
 	for _, f := range families {
 		fmt.Fprintf(&b, "\n## %s\n\n| finding | caused by | on | what was seen | found | false alarms |\n| --- | --- | --- | --- | --- | --- |\n", f.Name)
