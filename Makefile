@@ -8,7 +8,7 @@ IMAGE     ?= kubectl-svctrace/svctrace-agent:$(VERSION)
 OUT       ?= build
 LDFLAGS    = -s -w -X $(MODULE)/nodeagent/command.Version=$(VERSION) -X $(MODULE)/plugin/cli.Version=$(VERSION)
 TOOL       = $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod
-MODULES    = . test/lab test/e2e test/bench
+MODULES    = . test/lab test/e2e test/bench test/faults test/intent
 
 # What the lab and the tests need from Debian: package:file that tells whether it is there.
 DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
@@ -16,7 +16,7 @@ DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
          util-linux:/usr/bin/unshare procps:/sbin/sysctl
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test e2e bench-test check tested bench bench-trace oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test intent-test faults e2e bench-test check tested bench bench-trace oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,7 +42,7 @@ demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: 
 	cd test/lab && $(GO) build -o $(abspath $(OUT))/lab ./cmd/lab
 	@test/demo.sh $(OUT)
 
-test: deps unit oracle-test lab-test e2e bench-test ## Run all tests
+test: deps unit oracle-test lab-test intent-test faults e2e bench-test ## Run all tests
 
 unit: ## Run the unit tests
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/oracle)
@@ -59,6 +59,12 @@ e2e: ## Run the plugin against the lab
 
 bench-test: ## Run the benchmark on small states, for its correctness
 	cd test/bench && $(GO) test -race -timeout 20m ./...
+
+faults: ## Cause every fault of a node in a lab, and require its finding
+	cd test/faults && $(GO) test -timeout 30m ./...
+
+intent-test: ## Hold what is expected against kube-proxy's own code
+	cd test/intent && $(GO) test -race -timeout 20m ./...
 
 check: tested ## gofmt, vet, staticcheck, and a test in each package
 	@out="$$(gofmt -l cmd nodeagent plugin test)"; if [ -n "$$out" ]; then echo "not gofmt-ed:"; echo "$$out"; exit 1; fi

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -59,9 +58,7 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
 				return ranError{err}
 			}
 			if o.output == "json" {
-				enc := json.NewEncoder(s.Out)
-				enc.SetIndent("", "  ")
-				return ranError{enc.Encode(t)}.orNil()
+				return ranError{writeJSON(s.Out, t)}.orNil()
 			}
 			return ranError{writeText(s.Out, t)}.orNil()
 		},

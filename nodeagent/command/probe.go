@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -64,9 +63,7 @@ Exit codes: 0 probed, 2 bad usage, 3 the state could not be read.`,
 				a.Notes = append(a.Notes, "no counters: the packet could not be walked: "+walkErr.Error())
 			}
 			if o.output == "json" {
-				enc := json.NewEncoder(s.Out)
-				enc.SetIndent("", "  ")
-				return ranError{enc.Encode(a)}.orNil()
+				return ranError{writeJSON(s.Out, a)}.orNil()
 			}
 			return ranError{writeProbe(s.Out, a, t)}.orNil()
 		},

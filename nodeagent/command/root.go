@@ -56,7 +56,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintln(s.Err, "svctrace-agent:", err)
+	fmt.Fprintln(s.Err, "svctrace-agent:", clean(err.Error()))
 	return exitCode(err)
 }
 

@@ -1,11 +1,13 @@
 package command
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/visible"
 )
 
 // writeText prints a trace for people: each outcome with its way, and the rules on it.
@@ -21,10 +23,10 @@ func writeText(w io.Writer, t *trace.Trace) error {
 	for i, o := range t.Outcomes {
 		fmt.Fprintf(&b, "\n%d. %s\n", i+1, summary(o))
 		for _, c := range o.Conditions {
-			fmt.Fprintf(&b, "   when %s\n", c)
+			fmt.Fprintf(&b, "   when %s\n", clean(c))
 		}
 		for _, u := range o.Unknown {
-			fmt.Fprintf(&b, "   not known: %s (%s)\n", u.What, u.Where)
+			fmt.Fprintf(&b, "   not known: %s (%s)\n", clean(u.What), clean(u.Where))
 		}
 		for _, h := range o.Path {
 			hop := t.Hops[h]
@@ -90,12 +92,15 @@ func summary(o trace.Outcome) string {
 	return s.String()
 }
 
-// clean takes control characters out of text that comes from the node.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '\ufffd'
-		}
-		return r
-	}, s)
+// clean takes what cannot be seen out of text that comes from the node.
+func clean(s string) string { return visible.Text(s) }
+
+// writeJSON writes a value for people and programs.
+func writeJSON(w io.Writer, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(visible.JSON(b), '\n'))
+	return err
 }

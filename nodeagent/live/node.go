@@ -141,6 +141,9 @@ func (n *Node) openInode(inode uint64) (int, error) {
 	if err := unix.Fstat(n.home, &home); err == nil && home.Ino == inode {
 		return unix.Dup(n.home)
 	}
+	if err := n.find(); err != nil {
+		return -1, err
+	}
 	for _, file := range n.byInode[inode] {
 		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -294,21 +297,7 @@ func (n *Node) find() error {
 
 // Serves names the process that owns a listening socket of a namespace, as "pid 812 /server"; "" when none is found.
 func (n *Node) Serves(id string, inode uint64) string {
-	want := fmt.Sprintf("socket:[%d]", inode)
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		if id != node.Home && !n.in(p, id) {
-			continue
-		}
-		fds, _ := filepath.Glob(p + "/fd/*")
-		for _, f := range fds {
-			if to, err := os.Readlink(f); err == nil && to == want {
-				exe, _ := os.Readlink(p + "/exe")
-				return "pid " + filepath.Base(p) + " " + exe
-			}
-		}
-	}
-	return ""
+	return ownerOf(inode, func(proc string) bool { return id == node.Home || n.in(proc, id) })
 }
 
 func (n *Node) in(proc, id string) bool {

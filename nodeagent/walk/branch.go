@@ -91,6 +91,9 @@ func (w *walk) hop(b *branch, h trace.Hop) {
 	if h.Rule != nil {
 		key += "\x00" + h.Rule.Text + "\x00" + string(rune(h.Rule.Handle))
 	}
+	if h.Tunnel != nil {
+		key += "\x00" + h.Tunnel.Source.String()
+	}
 	i, ok := w.hopIndex[key]
 	if !ok {
 		i = len(w.trace.Hops)

@@ -3,6 +3,7 @@ package walk
 import (
 	"context"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/xtables"
@@ -34,3 +35,6 @@ func (c compat) MatchUsesConntrack(name string, rev uint8, info []byte) bool {
 func (c compat) TargetUsesConntrack(name string, rev uint8, info []byte) bool {
 	return xtables.TargetUsesConntrack(name, rev, info)
 }
+
+// Extensions lets nftables rules use iptables' extensions, as iptables-nft's rules do.
+func Extensions(xt *xtables.Evaluator) nftables.Compat { return compat{xt} }

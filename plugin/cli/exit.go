@@ -100,4 +100,8 @@ func report(w io.Writer, err error) {
 	if errors.As(err, &next) && next.NextStep() != "" {
 		fmt.Fprintf(w, "next:  %s\n", render.Clean(next.NextStep()))
 	}
+	var found *foundError
+	if errors.As(err, &found) {
+		found.report(w)
+	}
 }

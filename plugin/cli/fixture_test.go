@@ -31,7 +31,8 @@ type shop struct {
 
 func newShop(objects ...runtime.Object) *shop {
 	objects = append(objects, webService(), webSlice("10.244.1.10", "10.244.2.15"), node("node1", 1, true), node("node2", 2, true),
-		pod("shop", "client", "node1", "10.244.1.20"), pod("shop", "web-7d4b9c5f6d-x2x4z", "node1", "10.244.1.10"), pod("shop", "web-7d4b9c5f6d-9xkqp", "node2", "10.244.2.15"))
+		pod("shop", "client", "node1", "10.244.1.20"), pod("shop", "web-7d4b9c5f6d-x2x4z", "node1", "10.244.1.10"), pod("shop", "web-7d4b9c5f6d-9xkqp", "node2", "10.244.2.15"),
+		pod("shop", "web-7d4b9c5f6d-third", "node1", "10.244.1.30"))
 	s := &shop{Cluster: launchtest.NewCluster(objects...), kernels: map[string]*kernel{}}
 	for i, name := range []string{"node1", "node2"} {
 		k := &kernel{endpoints: []string{"10.244.1.10:8080", "10.244.2.15:8080"}}

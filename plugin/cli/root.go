@@ -63,7 +63,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	})
 	config.AddFlags(cmd.PersistentFlags())
 	completeConfig(cmd, config)
-	cmd.AddCommand(newAssertCommand(config, streams), newCleanupCommand(config, streams))
+	cmd.AddCommand(newAssertCommand(config, streams), newExplainCommand(streams), newCleanupCommand(config, streams))
 	return cmd
 }
 

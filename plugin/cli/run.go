@@ -27,7 +27,7 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		return err
 	}
 	clock.lap("read the API objects")
-	m, err := intent.Build(objects.Service, objects.Slices, objects.Nodes)
+	m, err := o.build(ctx, objects)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		clock.total()
 	}()
 
-	o.settleClients(ctx, m, from)
+	o.surroundings(ctx, objects, m, from)
 	if err := o.survey(ctx, fleet, m, from, a); err != nil {
 		return err
 	}
@@ -78,6 +78,23 @@ func (o *runOptions) run(ctx context.Context, show func(*render.Answer) error) (
 		return err
 	}
 	return o.verdict(a)
+}
+
+// surroundings lists the clients and reads the objects around the Service, at once. Pods of other namespaces on the traced
+// nodes join them: one may have an endpoint's address.
+func (o *runOptions) surroundings(ctx context.Context, objects *cluster.Objects, m *intent.Model, from *starts) {
+	var wg sync.WaitGroup
+	wg.Go(func() { o.settleClients(ctx, m, from) })
+	around := cluster.Around(ctx, o.client, objects)
+	wg.Wait()
+	for _, n := range from.nodes {
+		for i := range from.pods[n.Name] {
+			if p := &from.pods[n.Name][i]; p.Namespace != objects.Service.Namespace {
+				around.Pods = append(around.Pods, *p)
+			}
+		}
+	}
+	from.around = around
 }
 
 // verdict is the exit code of an answer.
@@ -165,8 +182,8 @@ func (o *runOptions) survey(ctx context.Context, fleet *launch.Fleet, m *intent.
 		return err
 	}
 	o.explainGone(ctx, a.Nodes)
-	a.Model = m
-	a.Report = diagnose.Compare(m, a.Nodes)
+	a.Model, a.Unread = m, from.around.Unread
+	a.Report = diagnose.Compare(m, a.Nodes, from.around)
 	return nil
 }
 
@@ -215,8 +232,8 @@ func isFailure(err error) bool {
 	return errors.As(err, &f)
 }
 
-// settle repeats the survey while the endpoints change under it: a difference between the API of before and the kernel of
-// after would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
+// settle repeats the survey while the endpoints change under it, or a kube-proxy is just writing: a difference between the
+// API of before and the kernel of after, or the other way round, would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
 func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *starts, named []intent.Skipped, a *render.Answer) error {
 	for range 3 {
 		if a.Report.Overall() != diagnose.Differs {
@@ -233,7 +250,7 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *star
 		if err := pickPaths(m, o.to); err != nil {
 			return err
 		}
-		if m.Key() == a.Model.Key() {
+		if m.Key() == a.Model.Key() && !slices.ContainsFunc(a.Nodes, (*survey.Node).Writing) {
 			return nil
 		}
 		select { // kube-proxy writes at most once in its minSyncPeriod, 1s by default
@@ -241,6 +258,7 @@ func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *star
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		from.around = cluster.Around(ctx, o.client, objects)
 		a.Skipped = slices.Clone(named)
 		if err := o.survey(ctx, fleet, m, from, a); err != nil {
 			return err

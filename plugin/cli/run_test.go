@@ -167,7 +167,7 @@ func TestJSONReadsBackAndExitCodeIsTheSame(t *testing.T) {
 	if err := d.Decode(&st); err != nil {
 		t.Fatal(err)
 	}
-	if st.Result != "differs" || len(st.Walks) != 12 || len(st.Findings) != 1 || st.Findings[0].ID != "endpoint-missing-in-kernel" {
+	if st.Result != "differs" || len(st.Walks) != 12 || len(st.Findings) != 1 || st.Findings[0].ID != "stale-node-rules" {
 		t.Errorf("result %s, %d walks, findings %+v", st.Result, len(st.Walks), st.Findings)
 	}
 }

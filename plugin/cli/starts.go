@@ -10,8 +10,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 )
 
@@ -21,6 +23,10 @@ type starts struct {
 	nodes []intent.Node
 	// clients are those of each node; nil until they are known.
 	clients map[string][]intent.Client
+	// pods are those of each node, where they were listed to choose clients from.
+	pods map[string][]corev1.Pod
+	// around are the objects around the Service.
+	around *apistate.State
 }
 
 // begin decides which nodes get an agent at once: the chosen ones, or with --from those of the clients. What cannot be a
@@ -66,7 +72,11 @@ func (o *runOptions) addOrigin(ctx context.Context, m *intent.Model, from origin
 	if err != nil {
 		return err
 	}
-	if why := cluster.NotRunning(pod); why != "" {
+	why := cluster.NotRunning(pod)
+	if why == "" && from.container != "" {
+		why = cluster.ContainerNotRunning(pod, from.container)
+	}
+	if why != "" {
 		a.Skipped = append(a.Skipped, intent.Skipped{Node: pod.Spec.NodeName, Client: from.text, Why: why + ", so that no packet can start there"})
 		return nil
 	}
@@ -127,10 +137,10 @@ func (o *runOptions) settleClients(ctx context.Context, m *intent.Model, s *star
 		return
 	}
 	s.clients = map[string][]intent.Client{}
-	pods := o.podsOf(ctx, s.nodes)
+	s.pods = o.podsOf(ctx, s.nodes)
 	for _, n := range s.nodes {
 		for _, f := range []intent.Family{intent.IPv4, intent.IPv6} {
-			for _, c := range m.Clients(n, f, pods[n.Name], o.outside[f]) {
+			for _, c := range m.Clients(n, f, s.pods[n.Name], o.outside[f]) {
 				s.add(n, c)
 			}
 		}
@@ -178,7 +188,7 @@ func (o *runOptions) gone(ctx context.Context, c intent.Client) string {
 
 func noSuchNode(m *intent.Model, names []string) error {
 	next := "list the nodes with: kubectl get nodes"
-	if near := cluster.Near(names[0], namesOfNodes(m.Nodes)); len(near) > 0 {
+	if near := nearest.Names(names[0], namesOfNodes(m.Nodes)); len(near) > 0 {
 		next = "did you mean " + strings.Join(near, ", ") + "?"
 	}
 	return usagef(next, "node %s does not exist", strings.Join(names, ", "))

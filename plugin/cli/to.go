@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 )
 
@@ -23,7 +24,11 @@ func pickPaths(m *intent.Model, to []string) error {
 			}
 		}
 		if !found {
-			return usagef("its access paths are "+pathList(m)+"; name a kind, an address, a port or a port's name", "--to %q names no access path of Service %s/%s", t, m.Namespace, m.Name)
+			err := usagef("its access paths are "+pathList(m)+"; name a kind, an address, a port or a port's name", "--to %q names no access path of Service %s/%s", t, m.Namespace, m.Name)
+			if port, ok := numberOf(t); ok {
+				return &foundError{err: err, findings: diagnose.UnknownPortOf(m, port)}
+			}
+			return err
 		}
 	}
 	var out []intent.AccessPath
@@ -48,6 +53,12 @@ func names(to string, m *intent.Model, p intent.AccessPath) bool {
 		return (kind == "" || isKind(kind, p.Kind)) && isPort(port, m, p)
 	}
 	return isKind(to, p.Kind) || isPort(to, m, p)
+}
+
+// numberOf is the port that a value of --to ends in, or is.
+func numberOf(to string) (uint16, bool) {
+	n, err := strconv.ParseUint(to[strings.LastIndexByte(to, ':')+1:], 10, 16)
+	return uint16(n), err == nil && n > 0
 }
 
 func isKind(s string, k intent.AccessKind) bool {

@@ -10,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/nearest"
 )
 
 // Pod fetches one pod; one that does not exist is an Input problem that names pods with a like name.
@@ -31,7 +33,7 @@ func Pod(ctx context.Context, client kubernetes.Interface, namespace, name strin
 		for i := range list.Items {
 			names = append(names, list.Items[i].Name)
 		}
-		if near := Near(name, names); len(near) > 0 {
+		if near := nearest.Names(name, names); len(near) > 0 {
 			problem.Next = "did you mean " + strings.Join(near, ", ") + "?"
 		}
 	}
@@ -152,4 +154,23 @@ func NotRunning(p *corev1.Pod) string {
 		return what + " has no address yet"
 	}
 	return ""
+}
+
+// ContainerNotRunning says in one sentence why no packet can start in a container of a running pod; empty when one can.
+func ContainerNotRunning(p *corev1.Pod, name string) string {
+	what := fmt.Sprintf("container %s of pod %s/%s", name, p.Namespace, p.Name)
+	for _, c := range append(slices.Clone(p.Status.ContainerStatuses), p.Status.InitContainerStatuses...) {
+		if c.Name != name {
+			continue
+		}
+		switch {
+		case c.State.Running != nil:
+			return ""
+		case c.State.Waiting != nil:
+			return fmt.Sprintf("%s waits (%s)", what, c.State.Waiting.Reason)
+		case c.State.Terminated != nil:
+			return fmt.Sprintf("%s has ended (%s)", what, c.State.Terminated.Reason)
+		}
+	}
+	return what + " does not run yet"
 }

@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
@@ -16,17 +15,6 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/cluster"
 )
-
-func TestNear(t *testing.T) {
-	names := []string{"web", "web-canary", "wbe", "frontend", "db", "webhook"}
-	for want, near := range map[string][]string{
-		"wep": {"web"}, "ewb": {"web"}, "fronted": {"frontend"}, "web": {"web", "wbe", "webhook", "web-canary"}, "zzz": nil,
-	} {
-		if got := cluster.Near(want, names); !slices.Equal(got, near) {
-			t.Errorf("%s: %v, want %v", want, got, near)
-		}
-	}
-}
 
 func TestMissingPermissionNamesVerbResourceAndNamespace(t *testing.T) {
 	tests := map[string]struct {

@@ -20,6 +20,8 @@ type Objects struct {
 	Service *corev1.Service
 	Slices  []discoveryv1.EndpointSlice
 	Nodes   []intent.Node
+	// NodeObjects are the objects behind Nodes, in the same order.
+	NodeObjects []corev1.Node
 }
 
 // Read fetches a Service, its EndpointSlices and the nodes, all at once.
@@ -45,6 +47,7 @@ func Read(ctx context.Context, client kubernetes.Interface, namespace, name stri
 			errs[2] = explain(err, "list", "nodes", "")
 			return
 		}
+		out.NodeObjects = list.Items
 		for i := range list.Items {
 			out.Nodes = append(out.Nodes, intent.NodeOf(&list.Items[i]))
 		}
@@ -58,10 +61,10 @@ func Read(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	return &out, nil
 }
 
-// Slices lists the EndpointSlices of a Service that kube-proxy reads.
+// Slices lists the EndpointSlices of a Service. Those of headless Services, which kube-proxy does not read, are among them.
 func Slices(ctx context.Context, client kubernetes.Interface, namespace, name string) ([]discoveryv1.EndpointSlice, error) {
 	list, err := client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=" + name + ",!" + corev1.IsHeadlessService,
+		LabelSelector: discoveryv1.LabelServiceName + "=" + name,
 	})
 	if err != nil {
 		return nil, explain(err, "list", "endpointslices.discovery.k8s.io", namespace)

@@ -2,12 +2,14 @@
 // connection (the walks), and what it is doing now (the flows). What differs becomes a finding with a stable ID, a sentence,
 // its evidence and a next step.
 //
-// It is pure. One file holds one family of checks; the catalogue holds every kind of finding.
+// It is pure. One file holds one family of findings: its kinds, as the catalogue lists them, and its checks.
 package diagnose
 
 import (
+	"cmp"
 	"slices"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/apistate"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
@@ -46,20 +48,25 @@ type Report struct {
 	Findings    []Finding
 }
 
-// Compare holds every walk of every node against the intent.
-func Compare(m *intent.Model, nodes []*survey.Node) Report {
+// Compare holds every walk of every node against the intent, and looks for causes in the API objects around the Service,
+// which may be nil.
+func Compare(m *intent.Model, nodes []*survey.Node, api *apistate.State) Report {
 	var (
 		l   ledger
 		out Report
 	)
-	checkAPI(m, &l)
+	s := &scene{model: m, nodes: nodes, api: api}
+	if api == nil {
+		s.api = &apistate.State{}
+	}
+	s.check(&l)
 	for _, n := range nodes {
-		checkFlows(m, n, &l)
 		for i := range n.Walks {
 			out.Comparisons = append(out.Comparisons, compareWalk(m, n, &n.Walks[i], &l))
 		}
 	}
-	out.Findings = l.sorted()
+	checkPeers(s, &l)
+	out.Findings = fold(l.sorted())
 	return out
 }
 
@@ -87,11 +94,13 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 	}
 	drafts = append(drafts, checkEnds(m, w, v)...)
 	drafts = append(drafts, checkReplies(m, w)...)
+	drafts = append(drafts, checkMTU(w)...)
+	drafts = append(drafts, checkQueues(m, w, v)...)
 	if len(v.unknown) > 0 || unfollowed(w) {
 		c.Result = Unknown
 	}
 	for _, d := range drafts {
-		l.add(n.Name, d, place)
+		l.addSeen(cmp.Or(d.on, n.Name), n.Name, d, place)
 		c.note(d.kind)
 		if d.kind.ID != Undetermined.ID && d.kind.Severity.AtLeast(Warning) && d.kind.ID != NoLocalEndpoints.ID {
 			c.Result = Differs
@@ -101,7 +110,7 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 }
 
 func (c *Comparison) note(k Kind) {
-	if !slices.Contains(c.Kinds, k) {
+	if !slices.ContainsFunc(c.Kinds, func(o Kind) bool { return o.ID == k.ID }) {
 		c.Kinds = append(c.Kinds, k)
 	}
 }
@@ -109,9 +118,9 @@ func (c *Comparison) note(k Kind) {
 // Worst is the severity of the worst finding; empty without findings.
 func (r Report) Worst() Severity {
 	var worst Severity
-	for _, f := range r.Findings {
-		if !worst.AtLeast(f.Severity) || worst == "" {
-			worst = f.Severity
+	for i := range r.Findings {
+		if s := r.Findings[i].worst(); !worst.AtLeast(s) || worst == "" {
+			worst = s
 		}
 	}
 	return worst

@@ -67,7 +67,7 @@ func compareChanged(m *intent.Model, flows []wire.Flow, change func(*survey.Walk
 	c := intent.Client{Kind: intent.FromPod, Node: "n1", Source: netip.MustParseAddr("10.244.1.99")}
 	n.Walks = []survey.Walk{{Path: m.Paths[0], Client: c, Destination: netip.MustParseAddrPort(vip), Trace: t, Expect: m.Expect(m.Paths[0], c, n.Node, intent.IPTables)}}
 	change(&n.Walks[0])
-	r := diagnose.Compare(m, []*survey.Node{n})
+	r := diagnose.Compare(m, []*survey.Node{n}, nil)
 	var ids []string
 	for _, f := range r.Findings {
 		ids = append(ids, f.ID)
@@ -252,10 +252,10 @@ func TestFlows(t *testing.T) {
 	}{
 		"to an endpoint":           {flow("tcp", "ESTABLISHED", "10.244.1.2:8080"), "", ""},
 		"to one that is not ready": {flow("tcp", "ESTABLISHED", "10.244.1.3:8080"), "", ""},
-		"to a gone endpoint":       {flow("tcp", "ESTABLISHED", "10.244.9.9:8080"), "flow-to-gone-endpoint", diagnose.Warning},
+		"to a gone endpoint":       {flow("tcp", "ESTABLISHED", "10.244.9.9:8080"), "stale-tcp-conntrack", diagnose.Warning},
 		"closing":                  {flow("tcp", "TIME_WAIT", "10.244.9.9:8080"), "", ""},
 		"untranslated":             {flow("tcp", "SYN_SENT", vip), "flow-untranslated", diagnose.Warning},
-		"UDP does not heal":        {flow("udp", "", "10.244.9.9:8080"), "flow-to-gone-endpoint", diagnose.Error},
+		"UDP does not heal":        {flow("udp", "", "10.244.9.9:8080"), "stale-udp-conntrack", diagnose.Error},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestSameFindingOnSeveralNodesIsOne(t *testing.T) {
 		nodes = append(nodes, &survey.Node{Node: intent.Node{Name: name}, Walks: []survey.Walk{{
 			Path: m.Paths[0], Client: c, Destination: netip.MustParseAddrPort(vip), Trace: tr, Expect: m.Expect(m.Paths[0], c, intent.Node{Name: name}, intent.IPTables)}}})
 	}
-	r := diagnose.Compare(m, nodes)
+	r := diagnose.Compare(m, nodes, nil)
 	if len(r.Findings) != 1 || !slices.Equal(r.Findings[0].Nodes, []string{"n1", "n2"}) || len(r.Comparisons) != 2 {
 		t.Errorf("%+v", r.Findings)
 	}
@@ -291,7 +291,7 @@ func TestSameFindingOnSeveralNodesIsOne(t *testing.T) {
 func TestCatalogueIDsAreUniqueAndComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range diagnose.Catalogue() {
-		if seen[k.ID] || k.Title == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
+		if seen[k.ID] || k.Title == "" || k.Means == "" || k.Proven == "" || k.Fix == "" || k.Severity == "" || strings.ToLower(k.ID) != k.ID {
 			t.Errorf("%+v", k)
 		}
 		seen[k.ID] = true

@@ -6,10 +6,52 @@ import (
 	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
+
+// The kinds of this family: what happens at the endpoint, and on the way back.
+var (
+	TargetPortNotListening = Kind{
+		ID: "target-port-not-listening", Severity: Error, Title: "nobody listens",
+		Means:  "Connections reach an endpoint, and no process listens there on the target port, so that the pod itself refuses them.",
+		Proven: "The walk goes on into the pod, and no socket of it takes the packet. What the pod does listen on is the evidence.",
+		Fix:    "compare the Service's targetPort with the port that the application listens on, and see whether it runs: kubectl exec POD -- ss -lntu",
+	}
+	ListensOnLoopbackOnly = Kind{
+		ID: "listens-on-loopback-only", Severity: Error, Title: "loopback only",
+		Means:  "The application listens on 127.0.0.1 or ::1 only: it takes connections from within its own pod and refuses all others.",
+		Proven: "The walk goes on into the pod, where a socket has the port, bound to a loopback address.",
+		Fix:    "let the application listen on all addresses (0.0.0.0 or ::) instead of 127.0.0.1 or ::1",
+	}
+	ReplyNotTranslated = Kind{
+		ID: "reply-not-translated", Severity: Error, Title: "bad reply",
+		Means: "The endpoint's answer does not pass the node that translated the connection, so it comes from an address that the client does not know, " +
+			"and is refused.",
+		Proven: "The reply is walked too, from the endpoint back to the client, and meets no connection tracking entry that translates it.",
+		Fix: "the reply must pass the node that translated the connection: masquerade the source there, route the reply that way, or, on one bridge, set " +
+			"net.bridge.bridge-nf-call-iptables to 1",
+		References: []string{"kubernetes/kubernetes#38802", "kubernetes/kubernetes#127031"},
+	}
+	ReplyDropped = Kind{
+		ID: "reply-dropped", Severity: Error, Title: "reply lost",
+		Means:  "The connection reaches the endpoint, and its answer is lost on the way back.",
+		Proven: "The reply is walked too, from the endpoint back to the client, and ends on the way.",
+		Fix:    "the evidence names what stops the reply: a rule, a reverse path filter or a missing route back to the client",
+	}
+	AsymmetricPath = Kind{
+		ID: "asymmetric-path", Severity: Info, Title: "asymmetric",
+		Means:  "The answer comes back by another way than the connection went. It arrives, and whatever keeps state on one of the ways sees half of it.",
+		Proven: "The walks of the packet and of its reply pass different nodes or interfaces.",
+		Fix:    "it works as long as nothing on either way keeps state; see the routes of both nodes if connections hang later",
+	}
+)
+
+func endsFamily() Family {
+	return Family{Name: "The endpoint and the way back", Kinds: []Kind{TargetPortNotListening, ListensOnLoopbackOnly, ReplyNotTranslated, ReplyDropped, AsymmetricPath}}
+}
 
 // Deaf reports whether an outcome comes to a stack where no socket takes it.
 func Deaf(o *trace.Outcome) bool { return o.Verdict == trace.Local && o.Reason != "" }
@@ -27,7 +69,7 @@ func checkEnds(m *intent.Model, w *survey.Walk, v view) []draft {
 		if e, ok := known(m, w.Path, to); ok {
 			name = endpointName(e)
 		}
-		d := draft{kind: TargetPortNotListening, subject: to.String(), evidence: []string{socketText(w.Trace, o)}}
+		d := draft{kind: TargetPortNotListening, on: endNode(w, o), subject: to.String(), evidence: []Evidence{value("socket at "+to.String(), o.Reason, "%s", socketText(w.Trace, o))}}
 		dst := plainAddress(o.Destination)
 		switch bound, onlyThere := boundElsewhere(o); {
 		case Redirected(w.Trace, o):
@@ -86,6 +128,7 @@ func checkReplies(m *intent.Model, w *survey.Walk) []draft {
 			d.kind, d.sentence = ReplyNotTranslated, fmt.Sprintf("the reply of %s is not translated back, and the client refuses it or gets none: %s", to, r.Why)
 			d.evidence = undoing(o)
 		case journey.Asymmetric:
+			d.evidence = []Evidence{value("reply of "+to.String(), r.Why, "the reply: %s", r.Why)}
 			d.kind, d.sentence = AsymmetricPath, fmt.Sprintf("the reply of %s takes another way: %s", to, r.Why)
 		default:
 			continue
@@ -101,11 +144,13 @@ func checkReplies(m *intent.Model, w *survey.Walk) []draft {
 }
 
 // undoing are the entries that the way there made and that would translate the reply back, if it met them.
-func undoing(o *trace.Outcome) []string {
-	var out []string
+func undoing(o *trace.Outcome) []Evidence {
+	var out []Evidence
 	for _, e := range o.Tracked {
 		if e.ReplySource != e.Destination || e.ReplyDestination.Addr() != e.Source.Addr() {
-			out = append(out, fmt.Sprintf("conntrack entry on %s: %s -> %s, replies %s -> %s", e.Node, e.Source, e.Destination, e.ReplySource, e.ReplyDestination))
+			entry := said("conntrack entry on %s: %s -> %s, replies %s -> %s", e.Node, e.Source, e.Destination, e.ReplySource, e.ReplyDestination)
+			entry.Flow = &wire.Flow{Protocol: e.Protocol, Source: e.Source, Destination: e.Destination, ReplySource: e.ReplySource, ReplyDestination: e.ReplyDestination}
+			out = append(out, entry)
 		}
 	}
 	return out

@@ -3,10 +3,78 @@ package diagnose
 import (
 	"fmt"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/owner"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/intent"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/survey"
 )
+
+// The kinds of this family: how connections end.
+var (
+	NoTranslation = Kind{
+		ID: "no-translation", Severity: Error, Title: "not translated",
+		Means: "Connections to the Service's address leave the node as they came: nothing translates them to an endpoint. They follow the default " +
+			"route and are usually never answered.",
+		Proven:     "The walk ends without a translation, though endpoints can be used.",
+		Fix:        "see whether kube-proxy on the node runs and syncs, and what else writes rules there; restarting kube-proxy rewrites them",
+		References: []string{"rancher/rke2#10469", "k3s-io/k3s#7542"},
+		Explains:   []string{"flow-untranslated"},
+	}
+	RejectedThoughEndpoints = Kind{
+		ID: "rejected-though-endpoints", Severity: Error, Title: "rejected",
+		Means:      "Clients are refused at the node, though the Service has endpoints that could answer.",
+		Proven:     "The walk ends at a rule that rejects, before any translation.",
+		Fix:        "the rule that rejects stands in the evidence: if it is kube-proxy's, restart kube-proxy on the node; else ask who wrote it",
+		References: []string{"kubernetes/kubernetes#102314"},
+	}
+	DroppedThoughEndpoints = Kind{
+		ID: "dropped-though-endpoints", Severity: Error, Title: "dropped",
+		Means:  "Connections vanish at the node, though the Service has endpoints that could answer. Clients wait until they give up.",
+		Proven: "The walk ends at a rule or policy that drops, before any translation.",
+		Fix:    "the rule that drops stands in the evidence: if it is kube-proxy's, restart kube-proxy on the node; else ask who wrote it",
+	}
+	StoppedAfterTranslation = Kind{
+		ID: "stopped-after-translation", Severity: Error, Title: "blocked",
+		Means: "The Service's rules choose an endpoint, and then another rule of the same node drops or rejects the packet on its way there: a network " +
+			"policy, a host firewall, or a FORWARD policy.",
+		Proven:     "The walk is translated to the endpoint, and a later hook of the kernel ends it.",
+		Fix:        "the translation is right, and another rule stops the packet: the evidence names it; a network policy, a firewall or a FORWARD policy is the usual owner",
+		References: []string{"kubernetes/kubernetes#39823", "kubernetes/kubernetes#59656", "projectcalico/calico#2088"},
+	}
+	DroppedOnCondition = Kind{
+		ID: "dropped-on-condition", Severity: Warning, Title: "may be dropped",
+		Means:  "Whether a connection passes depends on something that the state alone does not settle: a rate limit, a quota, the time of day, the payload.",
+		Proven: "A branch of the walk under a stated condition ends in a drop or a reject.",
+		Fix:    "the evidence names the rule and its condition",
+	}
+	NotRejected = Kind{
+		ID: "not-rejected", Severity: Warning, Title: "not refused",
+		Means:      "The Service has no usable endpoint, and clients are not refused at once but wait until they give up.",
+		Proven:     "The walk of a Service without endpoints ends in a drop, or leaves the node untranslated.",
+		Fix:        "without endpoints clients should be refused at once, and here they wait; see whether kube-proxy on the node runs and syncs",
+		References: []string{"kubernetes/kubernetes#60124", "kubernetes/kubernetes#78994"},
+		Explains:   []string{"flow-untranslated"},
+	}
+	NotDropped = Kind{
+		ID: "not-dropped", Severity: Warning, Title: "not kept local",
+		Means:    "A traffic policy Local or a source range asks for a drop on this node, and the packet goes on.",
+		Proven:   "The walk goes on untranslated where kube-proxy would drop it.",
+		Fix:      "see whether kube-proxy on the node runs and syncs; restarting it rewrites its rules",
+		Explains: []string{"flow-untranslated"},
+	}
+	TranslatedThoughNot = Kind{
+		ID: "translated-unexpectedly", Severity: Warning, Title: "translated",
+		Means:  "The node translates an address that it should leave alone: the Service belongs to another proxy, or the load balancer's address has ipMode Proxy.",
+		Proven: "The walk is translated, and the API says that kube-proxy has nothing to do with the address.",
+		Fix:    "the rules of this Service should not be there: see the Service's labels and ipMode, and restart kube-proxy on the node",
+	}
+)
+
+func fateFamily() Family {
+	return Family{Name: "How connections end", Kinds: []Kind{
+		NoTranslation, RejectedThoughEndpoints, DroppedThoughEndpoints, StoppedAfterTranslation, DroppedOnCondition, NotRejected, NotDropped, TranslatedThoughNot,
+	}}
+}
 
 // checkPlain reports connections that ought to be translated and are not.
 func checkPlain(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []draft {
@@ -28,10 +96,10 @@ func checkPlain(n *survey.Node, w *survey.Walk, v view, e intent.Expectation) []
 		}
 		if len(o.Conditions) > 0 && (o.Verdict == trace.Dropped || o.Verdict == trace.Rejected) {
 			d.kind = DroppedOnCondition
-			d.evidence = append(d.evidence, o.Conditions...)
+			d.evidence = append(d.evidence, saidAll(o.Conditions)...)
 		}
 		if d.kind.ID == NoTranslation.ID && survey.ModeOf(n.Describe, w.Path.Family) == intent.UnknownMode {
-			d.evidence = append(d.evidence, fmt.Sprintf("no active rules of kube-proxy for %s were found on the node", w.Path.Family))
+			d.evidence = append(d.evidence, said("no active rules of kube-proxy for %s were found on the node", w.Path.Family))
 		}
 		out = append(out, d)
 	}
@@ -52,9 +120,12 @@ func checkStopped(m *intent.Model, w *survey.Walk, v view) []draft {
 			sentence: fmt.Sprintf("%s are translated to %s and then %s%s", portion(o), EndpointOf(m, w, o), o.Verdict, elsewhere(w, o)),
 			evidence: endOf(w.Trace, o),
 		}
+		if n := len(o.Path); n > 0 && owner.CarriesOutPolicies(ownerOf(hopAt(w.Trace, o.Path[n-1]))) {
+			d.severity = Warning // a network policy may mean to
+		}
 		if len(o.Conditions) > 0 {
 			d.kind = DroppedOnCondition
-			d.evidence = append(d.evidence, o.Conditions...)
+			d.evidence = append(d.evidence, saidAll(o.Conditions)...)
 		}
 		out = append(out, d)
 	}

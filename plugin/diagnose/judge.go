@@ -24,11 +24,8 @@ func judge(m *intent.Model, n *survey.Node, w *survey.Walk, v view, e intent.Exp
 	case intent.Dropped:
 		out = append(out, checkUnexpected(m, w, v, e)...)
 		out = append(out, checkDropped(w, v)...)
-		if w.Path.Kind == intent.ClusterIP && len(out) == 0 {
-			out = append(out, draft{
-				kind:     NoLocalEndpoints,
-				sentence: "connections to the ClusterIP are dropped: internalTrafficPolicy is Local, and no usable endpoint runs on the node",
-			})
+		if len(out) == 0 {
+			out = checkAskedFor(m, w)
 		}
 	case intent.Untouched:
 		out = append(out, checkUntouched(w, v, e)...)

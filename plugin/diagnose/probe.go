@@ -13,8 +13,17 @@ import (
 )
 
 // ProbeDiffers is the finding about real connections that went otherwise than the walk says.
-var ProbeDiffers = Kind{"probe-differs", Error, "probe differs",
-	"the evidence says what the kernel did with the packet: trust it more than the walk; what is on its way beyond this node, or a program that is not modelled, is the usual reason"}
+var ProbeDiffers = Kind{
+	ID: "probe-differs", Severity: Error, Title: "probe differs",
+	Means:  "A real connection, made because --probe was given, went otherwise than the walk of the same packet says.",
+	Proven: "The connection's own end, its conntrack entry and the kernel's trace are held against the outcomes of the walk.",
+	Fix: "the evidence says what the kernel did with the packet: trust it more than the walk; what is on its way beyond this node, or a program that is " +
+		"not modelled, is the usual reason",
+}
+
+func probeFamily() Family {
+	return Family{Name: "Real connections", Kinds: []Kind{ProbeDiffers}}
+}
 
 // AddProbes holds real connections against the walks of the same packets, and adds what differs to the findings.
 func (r *Report) AddProbes(m *intent.Model, probes []survey.Probe) {
@@ -41,7 +50,7 @@ func (r *Report) AddProbes(m *intent.Model, probes []survey.Probe) {
 			}
 		}
 	}
-	r.Findings = l.sorted()
+	r.Findings = fold(l.sorted())
 }
 
 // checkProbe compares each connection with the outcomes of the walk. Connections that differ alike are one finding.
@@ -60,7 +69,7 @@ func checkProbe(p *survey.Probe) []draft {
 		k := slices.IndexFunc(found, func(d *difference) bool { return d.subject == subject && d.sentence == what })
 		if k < 0 {
 			k = len(found)
-			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: attemptEvidence(p, x)}})
+			found = append(found, &difference{draft: draft{kind: ProbeDiffers, subject: subject, sentence: what, evidence: saidAll(attemptEvidence(p, x))}})
 		}
 		found[k].count++
 	}
@@ -204,7 +213,7 @@ func checkSpread(p *survey.Probe, shares []KernelShare) []draft {
 		sentence: fmt.Sprintf("%s from %s to %s are not spread as the walk says (chance %.1g)", connections(total, p.Walk.Path.Protocol), p.Walk.Client, p.Walk.Destination, chance),
 	}
 	for i, s := range shares {
-		d.evidence = append(d.evidence, fmt.Sprintf("%s got %d of %d, %s by the walk", s.Endpoint, counts[i], total, Fraction(s.Probability)))
+		d.evidence = append(d.evidence, said("%s got %d of %d, %s by the walk", s.Endpoint, counts[i], total, Fraction(s.Probability)))
 	}
 	return []draft{d}
 }

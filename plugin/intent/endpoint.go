@@ -59,8 +59,8 @@ func collectEndpoints(slcs []discoveryv1.EndpointSlice, family Family, portName 
 	var out []Endpoint
 	for i := range slcs {
 		s := &slcs[i]
-		if s.AddressType != want {
-			continue
+		if _, headless := s.Labels[corev1.IsHeadlessService]; headless || s.AddressType != want {
+			continue // kube-proxy does not watch slices of headless Services
 		}
 		for _, p := range s.Ports {
 			if p.Name == nil || *p.Name != portName || p.Port == nil || *p.Port <= 0 || *p.Port > 65535 {

@@ -74,17 +74,28 @@ func (e Expectation) Endpoints() []netip.AddrPort {
 // kube-proxy runs in the given mode.
 func (m *Model) Expect(path AccessPath, c Client, n Node, mode Mode) Expectation {
 	if m.OtherProxy != "" {
-		return Expectation{Fate: Untouched, Why: fmt.Sprintf("the label service.kubernetes.io/service-proxy-name=%s hands the Service to another proxy", m.OtherProxy)}
+		out := Expectation{Fate: Untouched, Why: fmt.Sprintf("the label service.kubernetes.io/service-proxy-name=%s hands the Service to another proxy", m.OtherProxy)}
+		if path.Kind == ClusterIP && mode == NFTables {
+			out.Alternatives = []Expectation{{Fate: Dropped, Why: "nftables mode drops what goes to an address in the Services' ranges that no Service of its own has"}}
+		}
+		return out
 	}
 	if path.Proxied {
-		return Expectation{Fate: Untouched, Why: "ipMode Proxy: the node leaves the address to the load balancer"}
+		untouched := Expectation{Fate: Untouched, Why: "ipMode Proxy: the node leaves the address to the load balancer"}
+		if !n.Release.Before(30) {
+			return untouched
+		}
+		path.Proxied = false // 1.29 knows ipMode only behind a feature gate
+		out := m.Expect(path, c, n, mode)
+		out.Alternatives = append(out.Alternatives, untouched)
+		return out
 	}
 	set := m.eligibleOn(m.Ports[path.PortIndex], n)
 	if mode == IPVS {
 		return m.expectIPVS(path, c, set)
 	}
 	if !path.external() {
-		return m.expectClusterIP(c, set)
+		return m.expectClusterIP(path, c, n, set)
 	}
 	if path.Kind == LoadBalancerIP && !m.sourceAllowed(path, c, n) && (set.any || mode == NFTables) {
 		return Expectation{Fate: Dropped, Why: "the source is not in loadBalancerSourceRanges"}
@@ -100,12 +111,12 @@ func (m *Model) Expect(path AccessPath, c Client, n Node, mode Mode) Expectation
 	if !m.ExternalLocal {
 		return m.translated(c, set.cluster, set.how, Masqueraded)
 	}
-	return m.expectExternalLocal(c, set)
+	return m.expectExternalLocal(path, c, n, mode, set)
 }
 
 // expectClusterIP follows internalTrafficPolicy. Whether the source is replaced depends on kube-proxy's clusterCIDR and
-// masqueradeAll, which the API does not show.
-func (m *Model) expectClusterIP(c Client, set eligible) Expectation {
+// masqueradeAll, which the API shows only where its configuration can be read.
+func (m *Model) expectClusterIP(path AccessPath, c Client, n Node, set eligible) Expectation {
 	if !set.any {
 		return Expectation{Fate: Rejected, Why: "no endpoint is usable anywhere"}
 	}
@@ -116,24 +127,37 @@ func (m *Model) expectClusterIP(c Client, set eligible) Expectation {
 			return Expectation{Fate: Dropped, Why: "internalTrafficPolicy Local, and no usable endpoint runs on the node"}
 		}
 	}
-	return m.translated(c, eps, how, MasqueradeUnknown)
+	return m.translated(c, eps, how, m.clusterIPMasquerade(c, n, path.Family))
 }
 
 // expectExternalLocal follows externalTrafficPolicy Local: pods and the node itself take the short way to all endpoints,
 // everybody else gets the node's own endpoints or nothing.
-func (m *Model) expectExternalLocal(c Client, set eligible) Expectation {
+func (m *Model) expectExternalLocal(path AccessPath, c Client, n Node, mode Mode, set eligible) Expectation {
 	local := m.translated(c, set.local, joinWords("externalTrafficPolicy Local: endpoints on the node only", set.localHow), SourceKept)
 	if len(set.local) == 0 {
 		local = Expectation{Fate: Dropped, Why: "externalTrafficPolicy Local, and no usable endpoint runs on the node"}
 	}
-	switch c.Kind {
-	case FromPod:
+	takes, certain := m.shortcut(c, n, path.Family)
+	switch {
+	case takes:
 		out := m.translated(c, set.cluster, joinWords("externalTrafficPolicy Local does not bind pods", set.how), SourceKept)
+		if certain {
+			return out
+		}
 		local.Why += " (kube-proxy does not know the pod range)"
 		out.Alternatives = []Expectation{local}
 		return out
-	case FromNode:
-		return m.translated(c, set.cluster, joinWords("externalTrafficPolicy Local does not bind the node itself", set.how), Masqueraded)
+	case c.Kind == FromNode:
+		out := m.translated(c, set.cluster, joinWords("externalTrafficPolicy Local does not bind the node itself", set.how), Masqueraded)
+		if mode == NFTables && len(set.local) == 0 && n.Release.Before(34) {
+			// Up to 1.32, and in 1.33 before 1.33.6, the chain that drops for want of a local endpoint stood before the translation.
+			dropped := Expectation{Fate: Dropped, Why: "externalTrafficPolicy Local: nftables mode before 1.34 drops the node's own packets without a local endpoint"}
+			if n.Release.Before(33) {
+				return dropped
+			}
+			out.Alternatives = []Expectation{dropped}
+		}
+		return out
 	default:
 		return local
 	}

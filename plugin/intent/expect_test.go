@@ -329,8 +329,42 @@ func TestDuplicateAddresses(t *testing.T) {
 			t.Errorf("1.%d: %+v", release, e.Shares)
 		}
 	}
-	if m := build(t, service(nil), slice(ep("10.244.1.2", "n1", func(e *discoveryv1.Endpoint) { e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "a"} }),
-		ep("10.244.1.2", "n1", func(e *discoveryv1.Endpoint) { e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "b"} }))); len(m.Notes) != 1 {
-		t.Errorf("notes %q", m.Notes)
+}
+
+func TestReleasesDiffer(t *testing.T) {
+	proxied := func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.9", IPMode: ptr.To(corev1.LoadBalancerIPModeProxy)}}
+	}
+	elsewhere := slice(ep("10.244.2.2", "n2"))
+	tests := map[string]struct {
+		service func(*corev1.Service)
+		kind    AccessKind
+		mode    Mode
+		release Release
+		want    []Fate // the expectation's, then those of its alternatives
+	}{
+		"ipMode Proxy":                              {proxied, LoadBalancerIP, IPTables, 30, []Fate{Untouched}},
+		"ipMode Proxy of an unknown release":        {proxied, LoadBalancerIP, IPTables, 0, []Fate{Untouched}},
+		"ipMode Proxy in 1.29":                      {proxied, LoadBalancerIP, IPTables, 29, []Fate{Translated, Untouched}},
+		"the node itself, policy Local, 1.34":       {externalPolicyLocal, NodePort, NFTables, 34, []Fate{Translated}},
+		"the node itself, policy Local, 1.33":       {externalPolicyLocal, NodePort, NFTables, 33, []Fate{Translated, Dropped}},
+		"the node itself, policy Local, 1.32":       {externalPolicyLocal, NodePort, NFTables, 32, []Fate{Dropped}},
+		"the node itself, policy Local, 1.32, ipt.": {externalPolicyLocal, NodePort, IPTables, 32, []Fate{Translated}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := build(t, service(tt.service), elsewhere)
+			n := here
+			n.Release = tt.release
+			e := m.Expect(path(t, m, tt.kind), clients[FromNode], n, tt.mode)
+			got := []Fate{e.Fate}
+			for _, a := range e.Alternatives {
+				got = append(got, a.Fate)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
 	}
 }

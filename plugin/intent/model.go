@@ -42,6 +42,10 @@ type Model struct {
 	OtherProxy string
 	// HintsAnnotation is the annotation that up to 1.30 switched topology hints on; empty when absent.
 	HintsAnnotation string
+	// Proxy is kube-proxy's configuration, nil where it is not known.
+	Proxy *Proxy
+	// HealthCheckNodePort is where load balancers ask a node for its local endpoints; 0 without one.
+	HealthCheckNodePort uint16
 	// Notes are oddities of the objects that explain a surprising answer.
 	Notes []string
 }
@@ -73,6 +77,8 @@ func Build(svc *corev1.Service, slcs []discoveryv1.EndpointSlice, nodes []Node) 
 		ExternalLocal: externalLocal(svc),
 		OtherProxy:    svc.Labels["service.kubernetes.io/service-proxy-name"],
 		Selector:      selectorText(svc.Spec.Selector),
+
+		HealthCheckNodePort: uint16(svc.Spec.HealthCheckNodePort),
 	}
 	if m.Type == "" {
 		m.Type = corev1.ServiceTypeClusterIP
@@ -122,7 +128,6 @@ func Build(svc *corev1.Service, slcs []discoveryv1.EndpointSlice, nodes []Node) 
 		}
 	}
 	m.addPaths(svc)
-	m.addNotes(slcs)
 	return m, nil
 }
 
@@ -201,56 +206,4 @@ func selectorText(sel map[string]string) string {
 		keys[i] = k + "=" + sel[k]
 	}
 	return strings.Join(keys, ",")
-}
-
-// addNotes looks for slices that carry ports which no service port takes up, and for addresses that occur twice.
-func (m *Model) addNotes(slcs []discoveryv1.EndpointSlice) {
-	for _, p := range m.Ports {
-		seen := map[netip.AddrPort]string{}
-		for _, e := range p.Endpoints {
-			if other, dup := seen[e.Address]; dup && other != e.Pod {
-				m.Notes = append(m.Notes, fmt.Sprintf("endpoint %s stands in the EndpointSlices for two pods, %s and %s", e.Address, orNone(other), orNone(e.Pod)))
-			}
-			seen[e.Address] = e.Pod
-		}
-		if len(p.Endpoints) > 0 {
-			continue
-		}
-		for i := range slcs {
-			if names := otherPortNames(&slcs[i], p); names != "" {
-				m.Notes = append(m.Notes, fmt.Sprintf("EndpointSlice %s has endpoints for the port named %s, but none for the service port %q (%d/%s)",
-					slcs[i].Name, names, p.Name, p.Port, p.Protocol))
-			}
-		}
-	}
-	slices.Sort(m.Notes)
-	m.Notes = slices.Compact(m.Notes)
-}
-
-func otherPortNames(s *discoveryv1.EndpointSlice, p Port) string {
-	if len(s.Endpoints) == 0 || (s.AddressType == discoveryv1.AddressTypeIPv6) != (p.Family == IPv6) {
-		return ""
-	}
-	var names []string
-	for _, sp := range s.Ports {
-		if sp.Name != nil && *sp.Name != p.Name && sp.Port != nil && *sp.Port == targetNumber(p) {
-			names = append(names, strconv.Quote(*sp.Name))
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
-func targetNumber(p Port) int32 {
-	n, err := strconv.ParseUint(p.Target, 10, 16)
-	if err != nil {
-		return -1
-	}
-	return int32(n)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "no pod"
-	}
-	return s
 }

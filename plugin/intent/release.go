@@ -7,8 +7,8 @@ import (
 
 // Release is a Kubernetes minor release of the 1.x line: 33 for 1.33. 0 is unknown and counts as the newest.
 //
-// A Node does not say which kube-proxy it runs (status.nodeInfo.kubeProxyVersion is deprecated and empty), so the
-// kubelet's release stands for it where a rule changed between releases.
+// A Node does not say which kube-proxy it runs (status.nodeInfo.kubeProxyVersion is deprecated and empty). Where a rule
+// changed between releases, what kube-proxy itself tells the agent counts, and else the kubelet's release stands for it.
 type Release int
 
 // ParseRelease reads the minor release out of a version such as v1.33.4 or v1.29.6-eks-1234; 0 if it has none.

@@ -19,6 +19,8 @@ type Answer struct {
 	Probes []survey.Probe
 	// Skipped are nodes that ought to have been traced and could not be.
 	Skipped []intent.Skipped
+	// Unread says what could not be read of the API and would only have explained more.
+	Unread []string
 	// Left is the number of further nodes with endpoints that were left out because of the limit.
 	Left int
 }

@@ -1,23 +1,10 @@
 package render
 
-import (
-	"strings"
-	"unicode"
-)
+import "github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/visible"
 
 // Clean takes out of a text from the cluster what could act on a terminal or mislead a reader: control characters, and
 // format characters such as those that turn the direction of writing. Line breaks and tabs become blanks.
-func Clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t', r == '\r':
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == '\u2028', r == '\u2029', r == unicode.ReplacementChar:
-			return -1
-		}
-		return r
-	}, s)
-}
+func Clean(s string) string { return visible.Text(s) }
 
 // fit shortens a text to a width in characters; a width of 0 leaves it as it is.
 func fit(s string, width int) string {

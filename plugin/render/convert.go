@@ -22,6 +22,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 		FlowGroups:  []FlowGroup{},
 		Findings:    []Finding{},
 		NotTraced:   []NotTraced{},
+		NotRead:     append([]string{}, a.Unread...),
 	}
 	for _, p := range a.Model.Ports {
 		for _, e := range p.Endpoints {
@@ -37,6 +38,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 			Dataplanes:     append([]wire.Dataplane{}, n.Describe.Dataplanes...),
 			ConntrackCount: n.Describe.ConntrackCount, ConntrackMax: n.Describe.ConntrackMax,
 			Flows: append([]wire.Flow{}, n.Flows...), FlowTotal: n.FlowTotal, FlowsError: n.FlowsError, AgentMicros: n.Micros,
+			AffinityTotal: n.AffinityTotal, AffinityError: n.AffinityError,
 		})
 	}
 	for _, p := range a.Model.Paths {
@@ -52,11 +54,16 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	for _, g := range diagnose.FlowGroups(a.Model, a.Nodes) {
 		out.FlowGroups = append(out.FlowGroups, FlowGroup{
 			AccessPath: pathIndex(a.Model, g.Path), Endpoint: g.Endpoint, Current: g.Current, State: g.State, Unreplied: g.Unreplied,
-			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Nodes: g.Nodes,
+			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Zone: g.Zone, YoungestSeconds: g.YoungestSeconds,
+			OldestSeconds: g.OldestSeconds, Nodes: g.Nodes,
 		})
 	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
+	}
+	out.Affinity = affinityOf(a)
+	if f := a.Report.Lead(); f != nil {
+		out.Headline = onNodes(f) + f.Sentence
 	}
 	out.Probes = probesOf(a.Model, a.Probes)
 	for _, s := range a.Skipped {
@@ -121,10 +128,13 @@ func walkOf(m *intent.Model, c *diagnose.Comparison) Walk {
 func findingOf(m *intent.Model, f *diagnose.Finding) Finding {
 	out := Finding{
 		ID: f.ID, Severity: string(f.Severity), Nodes: append([]string{}, f.Nodes...), Subject: f.Subject, Message: f.Sentence,
-		Places: []Place{}, Evidence: append([]string{}, f.Evidence...), Fix: f.Fix,
+		Places: []Place{}, Consequences: []Finding{}, Evidence: evidenceOf(f.Evidence), Fix: f.Fix,
 	}
 	for _, p := range f.Places {
 		out.Places = append(out.Places, Place{AccessPath: pathIndex(m, p.Path), Client: string(p.Client)})
+	}
+	for i := range f.Consequences {
+		out.Consequences = append(out.Consequences, findingOf(m, &f.Consequences[i]))
 	}
 	return out
 }

@@ -17,6 +17,9 @@ func (p *page) findings(a *Answer) {
 	if a.Left > 0 {
 		p.paragraph(yellow, "NOT TRACED  ", fmt.Sprintf("%d more nodes with endpoints: --max-nodes raises the limit, --node chooses", a.Left))
 	}
+	for _, u := range a.Unread {
+		p.paragraph(yellow, "NOT READ  ", u)
+	}
 	if len(a.Report.Findings) == 0 {
 		p.line(plain, "FINDINGS none")
 		return
@@ -42,7 +45,10 @@ func (p *page) findings(a *Answer) {
 				p.line(faint, fmt.Sprintf("    proof: … %d more (-o wide shows all)", len(f.Evidence)-limit))
 				break
 			}
-			p.paragraph(faint, "    proof: ", p.bounded(e))
+			p.paragraph(faint, "    proof: ", p.bounded(e.Text))
+		}
+		for _, c := range diagnose.All(f.Consequences) {
+			p.paragraph(plain, "    hence: ", fmt.Sprintf("%s: %s%s", c.ID, onNodes(&c), c.Sentence))
 		}
 		p.paragraph(plain, "    fix: ", f.Fix)
 	}

@@ -26,6 +26,9 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 	if err := p.compare(a); err != nil {
 		return err
 	}
+	if err := p.affinity(a); err != nil {
+		return err
+	}
 	if err := p.flows(a); err != nil {
 		return err
 	}
@@ -47,6 +50,13 @@ func (p *page) service(a *Answer) {
 		result, s = "BROKEN", red
 	}
 	p.heading(bold, fmt.Sprintf("Service %s/%s  %s", short(m.Namespace, 40), short(m.Name, 40), m.Type), s, result)
+	if f := a.Report.Lead(); f != nil {
+		more := ""
+		if n := len(a.Report.Findings) - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d more below)", n)
+		}
+		p.paragraph(s, "  ", onNodes(f)+f.Sentence+more)
+	}
 	ips := make([]string, 0, len(m.ClusterIPs))
 	for _, ip := range m.ClusterIPs {
 		ips = append(ips, ip.String())

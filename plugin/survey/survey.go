@@ -1,5 +1,5 @@
 // Package survey asks the agents of a run for everything the answer needs: what each node is, the walk of each access
-// path from each client, and the live flows. It decides which packets are walked and holds what came back; it judges nothing.
+// path from each client, the live flows, and the facts that explain both. It decides which packets are walked and holds what came back; it judges nothing.
 package survey
 
 import (
@@ -26,6 +26,14 @@ type Node struct {
 	FlowTotal int
 	// FlowsError says why flows could not be read; empty when they were.
 	FlowsError string
+	// Affinity are the clients that the node keeps with an endpoint; Total counts those beyond the limit too.
+	Affinity      []wire.AffinityEntry
+	AffinityTotal int
+	// AffinityError says why they could not be read; empty when they were, or when the Service has no session affinity.
+	AffinityError string
+	// Facts are what the node tells beyond walks and flows; nil when they could not be had, and then FactsError says why.
+	Facts      *wire.FactsAnswer
+	FactsError string
 	// Walks are the walks on this node, in the order of the access paths and then of the clients.
 	Walks []Walk
 	// Agent's own work: the sum of the times it reported for its answers.
@@ -74,15 +82,32 @@ func Service(ctx context.Context, a journey.Agent, g *journey.Guide, m *intent.M
 			w.Trace, w.Stops, w.Replies, w.Error = j.Trace, j.Stops, j.Replies, j.Error
 		})
 	}
-	errs[len(out.Walks)] = flows(ctx, a, m, out)
+	errs[len(out.Walks)] = observe(ctx, a, m, out)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
 		}
 	}
+	out.trustProxy(m)
 	out.Walks = slices.DeleteFunc(out.Walks, cannotBe)
 	return out, errors.Join(errs...)
+}
+
+// trustProxy takes the release that kube-proxy itself tells for the kubelet's, where they differ.
+func (n *Node) trustProxy(m *intent.Model) {
+	if n.Facts == nil {
+		return
+	}
+	r := intent.ParseRelease(n.Facts.KubeProxy.Version)
+	if r == 0 || r == n.Release {
+		return
+	}
+	n.Release = r
+	for i := range n.Walks {
+		w := &n.Walks[i]
+		w.Expect = m.Expect(w.Path, w.Client, n.Node, w.Mode)
+	}
 }
 
 // cannotBe reports whether a walk failed because the address that stands for a pod cannot be one: where every pod has a
@@ -91,13 +116,13 @@ func cannotBe(w Walk) bool {
 	return w.Client.Invented && w.Error != nil && w.Error.Code == wire.CodeBadRequest
 }
 
-// Passed asks the agent on a node that walks only came to what the node is, and for its flows.
+// Passed asks the agent on a node that walks only came to what the node is, and for its flows and facts.
 func Passed(ctx context.Context, a journey.Agent, m *intent.Model, n intent.Node) (*Node, error) {
 	out, err := describe(ctx, a, n)
 	if err != nil {
 		return nil, err
 	}
-	if err := flows(ctx, a, m, out); err != nil {
+	if err := observe(ctx, a, m, out); err != nil {
 		return nil, fmt.Errorf("asking the agent on node %s: %w", n.Name, err)
 	}
 	return out, nil
@@ -123,11 +148,17 @@ func describe(ctx context.Context, a journey.Agent, n intent.Node) (*Node, error
 	return out, nil
 }
 
-// flows asks for the flows to the Service, of every protocol at once.
-func flows(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
+// observe asks for the flows to the Service, of every protocol, for the clients that session affinity keeps, and for the
+// node's facts, all at once.
+func observe(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
 	requests := flowRequests(m, n)
-	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests))
-	var wg sync.WaitGroup
+	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests)+2)
+	var (
+		wg    sync.WaitGroup
+		facts *wire.Answer
+	)
+	wg.Go(func() { facts, errs[len(requests)] = a.Ask(ctx, wire.Request{Facts: factsRequest(m)}) })
+	wg.Go(func() { errs[len(requests)+1] = affinity(ctx, a, m, n) })
 	for i, r := range requests {
 		wg.Go(func() { answers[i], errs[i] = a.Ask(ctx, wire.Request{Flows: r}) })
 	}
@@ -146,5 +177,10 @@ func flows(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error
 		}
 	}
 	sortFlows(n.Flows)
+	n.Micros += facts.Micros
+	n.Facts = facts.Facts
+	if facts.Error != nil {
+		n.FactsError = facts.Error.Message
+	}
 	return nil
 }

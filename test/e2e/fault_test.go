@@ -10,6 +10,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/proofs"
 )
 
 // fault is something that goes wrong on every node, each of another proxy mode.
@@ -21,8 +22,9 @@ type fault struct {
 	change func(ctx context.Context, f *faulty) error
 	// undo puts a node right; nil means that kube-proxy does when it is started anew.
 	undo func(f *faulty, ctx context.Context, n *lab.Node) error
-	// finds are all findings: the IDs, and the proxy modes that have them, none for all.
-	finds map[string][]lab.ProxyMode
+	// finds are all findings: the IDs, and the proxy modes that have them, none for all. hence are those that are folded
+	// under them.
+	finds, hence map[string][]lab.ProxyMode
 	// proof makes real connections that show it; nil means those of every walk, which must end as traced.
 	proof func(f *faulty, ctx context.Context, t *testing.T)
 }
@@ -35,14 +37,16 @@ var faults = []fault{
 	{name: "an endpoint's rule deleted", cause: (*faulty).deleteFirst, finds: map[string][]lab.ProxyMode{"endpoint-missing-in-kernel": nil}},
 	{name: "the last endpoint's rule deleted", cause: (*faulty).deleteLast, finds: map[string][]lab.ProxyMode{"endpoint-missing-in-kernel": nil, "no-translation": nil, "rejected-though-endpoints": rejecting}},
 	{name: "the Service's chain flushed", cause: (*faulty).flushService, finds: map[string][]lab.ProxyMode{"no-translation": nil, "rejected-though-endpoints": rejecting}},
-	{name: "the masquerade chain flushed", cause: (*faulty).flushMasquerade, finds: map[string][]lab.ProxyMode{"not-masqueraded": nil, "reply-not-translated": nil}},
-	{name: "kube-proxy stopped, and one replica less", cause: (*faulty).stopProxy, change: scaleTo(1), finds: map[string][]lab.ProxyMode{"endpoint-not-in-api": nil},
+	{name: "the masquerade chain flushed", cause: (*faulty).flushMasquerade, finds: map[string][]lab.ProxyMode{"not-masqueraded": nil}, hence: map[string][]lab.ProxyMode{"reply-not-translated": nil}},
+	{name: "kube-proxy stopped, and one replica less", cause: (*faulty).stopProxy, change: scaleTo(1), finds: map[string][]lab.ProxyMode{"kube-proxy-down": nil},
+		hence: map[string][]lab.ProxyMode{"endpoint-not-in-api": nil},
 		proof: (*faulty).goneEndpointFails},
-	{name: "kube-proxy stopped, and one replica more", cause: (*faulty).stopProxy, change: scaleTo(3), finds: map[string][]lab.ProxyMode{"endpoint-missing-in-kernel": nil}},
+	{name: "kube-proxy stopped, and one replica more", cause: (*faulty).stopProxy, change: scaleTo(3), finds: map[string][]lab.ProxyMode{"kube-proxy-down": nil},
+		hence: map[string][]lab.ProxyMode{"endpoint-missing-in-kernel": nil}},
 	{name: "a foreign rule drops what goes to an endpoint", cause: (*faulty).dropForwarded, undo: (*faulty).dropForwardedNoMore,
-		finds: map[string][]lab.ProxyMode{"stopped-after-translation": nil}},
+		finds: map[string][]lab.ProxyMode{"foreign-drop": nil}, hence: map[string][]lab.ProxyMode{"stopped-after-translation": nil}},
 	{name: "a foreign rule drops what comes to the ClusterIP", cause: (*faulty).dropEarly, undo: (*faulty).dropEarlyNoMore,
-		finds: map[string][]lab.ProxyMode{"dropped-though-endpoints": nil}},
+		finds: map[string][]lab.ProxyMode{"foreign-drop": nil}, hence: map[string][]lab.ProxyMode{"dropped-though-endpoints": nil}},
 }
 
 // faulty is the cluster that the faults are caused in, with the worked example.
@@ -87,6 +91,9 @@ func (f *faulty) find(ctx context.Context, t *testing.T, x fault) {
 	}
 	a, r := f.trace(ctx, t, f.traceArgs(lab.DemoName)...)
 	f.checkFound(t, x, a, r)
+	if !t.Failed() {
+		defer x.record(t, a)
+	}
 	switch {
 	case x.proof != nil:
 		x.proof(f, ctx, t)
@@ -114,7 +121,7 @@ func (f *faulty) checkFound(t *testing.T, x fault, a *render.ServiceTrace, r ran
 		}
 	}
 	on := map[string]map[string]bool{}
-	for _, d := range a.Findings {
+	for _, d := range withConsequences(a.Findings) {
 		if on[d.ID] == nil {
 			on[d.ID] = map[string]bool{}
 		}
@@ -124,11 +131,13 @@ func (f *faulty) checkFound(t *testing.T, x fault, a *render.ServiceTrace, r ran
 		if d.Message == "" || d.Fix == "" || len(d.Evidence) == 0 {
 			t.Errorf("finding %s has no message, no fix or no evidence: %+v", d.ID, d)
 		}
-		if _, wanted := x.finds[d.ID]; !wanted {
-			t.Logf("  %s on %v: %s %q", d.ID, d.Nodes, d.Message, d.Evidence)
+		if _, wanted := x.finds[d.ID]; !wanted && x.hence[d.ID] == nil {
+			t.Logf("  %s on %v: %s %+v", d.ID, d.Nodes, d.Message, d.Evidence)
 		}
 	}
-	for id, modes := range x.finds {
+	all := maps.Clone(x.finds)
+	maps.Copy(all, x.hence)
+	for id, modes := range all {
 		for _, n := range f.Nodes() {
 			if want := modes == nil || slices.Contains(modes, n.Proxy); on[id][n.Name] != want {
 				t.Errorf("%s was found on %v, want on %s (%s): %t", id, slices.Sorted(maps.Keys(on[id])), n, n.Proxy, want)
@@ -138,6 +147,35 @@ func (f *faulty) checkFound(t *testing.T, x fault, a *render.ServiceTrace, r ran
 	if r.code != exitFindings || a.Result != "differs" {
 		t.Errorf("exit code %d and result %q, want %d and differs; stderr:\n%s", r.code, a.Result, exitFindings, r.stderr)
 	}
+}
+
+// record writes down what was proven, unless the rest of the test fails.
+func (x fault) record(t *testing.T, a *render.ServiceTrace) {
+	if t.Failed() {
+		return
+	}
+	var records []proofs.Record
+	var add func(list []render.Finding, under string)
+	add = func(list []render.Finding, under string) {
+		for _, d := range list {
+			r := proofs.Record{Finding: d.ID, Under: under, Test: "TestFaultsAreFound/" + x.name, Where: "nodes of every mode", Caused: x.name, Seen: "connections end as traced"}
+			if !slices.ContainsFunc(records, func(o proofs.Record) bool { return o.Finding == r.Finding && o.Under == r.Under }) {
+				records = append(records, r)
+			}
+			add(d.Consequences, d.ID)
+		}
+	}
+	add(a.Findings, "")
+	keep(t, records)
+}
+
+// withConsequences lists findings and what is folded under them.
+func withConsequences(list []render.Finding) []render.Finding {
+	var out []render.Finding
+	for _, f := range list {
+		out = append(append(out, f), withConsequences(f.Consequences)...)
+	}
+	return out
 }
 
 // endAsTraced makes the connections of every walk.

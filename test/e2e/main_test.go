@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,12 @@ type programs struct {
 }
 
 var built programs
+
+// update rewrites what the tests record and what the plugin printed under docs/findings.
+var update = flag.Bool("update", false, "rewrite the samples and the records under docs/findings")
+
+// root is the repository's.
+var root = filepath.Join("..", "..")
 
 func TestMain(m *testing.M) {
 	code, err := runTests(m)

@@ -21,6 +21,10 @@ type Agent struct {
 	Probe func(wire.ProbeRequest) *wire.ProbeAnswer
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
+	// Affinity answers a request for the clients that stay with an endpoint.
+	Affinity []wire.AffinityEntry
+	// Facts are the node's; nil answers that there are none.
+	Facts *wire.FactsAnswer
 	// Version is the wire version it claims; 0 is the right one.
 	Version int
 	// Silent agents read and never answer.
@@ -74,8 +78,15 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 		}
 		f.Total = len(f.Flows)
 		ans.Flows = &f
+	case req.Affinity != nil:
+		ans.Affinity = &wire.AffinityAnswer{Entries: a.Affinity, Total: len(a.Affinity)}
 	case req.Probe != nil && a.Probe != nil:
 		ans.Probe = a.Probe(*req.Probe)
+	case req.Facts != nil:
+		ans.Facts = a.Facts
+		if ans.Facts == nil {
+			ans.Error = &wire.Error{Code: wire.CodeUnreadable, Message: "there are no facts"}
+		}
 	default:
 		ans.Error = &wire.Error{Code: wire.CodeBadRequest, Message: "nothing was asked"}
 	}
