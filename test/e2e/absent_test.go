@@ -204,7 +204,7 @@ func (c *cluster) traceUnready(ctx context.Context, t *testing.T) {
 	if _, err := c.client.CoreV1().Nodes().Patch(ctx, n.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
-	a, r := c.trace(ctx, t, "plain", "-o", "json")
+	a, r := c.trace(ctx, t, "plain", "-o", "json", "--node", "node1", "--node", "node3")
 	requireRest(t, a, r, "node1", "node node3 is not ready")
 	a, r = c.trace(ctx, t, "plain", "-o", "json", "--from", "node/node3", "--from", "node/node1")
 	requireRest(t, a, r, "node1", "--from node/node3: node node3 is not ready")
