@@ -40,15 +40,6 @@ type State struct {
 	Unread []string
 }
 
-// ProxyConfig is what decides about Services in the ConfigMap kube-system/kube-proxy. A kube-proxy reads it when it starts.
-type ProxyConfig struct {
-	// Mode is iptables, nftables or ipvs, with the default applied.
-	Mode string
-	// ClusterCIDR is as it is written: one range for each family, separated by commas.
-	ClusterCIDR       string
-	NodePortAddresses []string
-}
-
 // Sources are the optional objects that were read.
 type Sources struct {
 	Pods, Services, ServiceCIDRs, Addresses, Events bool

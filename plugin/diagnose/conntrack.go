@@ -63,7 +63,7 @@ func conntrackFamily() Family {
 				checkFill(n, l)
 			}
 			s.facts(func(n *survey.Node, a *wire.FactsAnswer) {
-				checkInsert(s, n, a, l)
+				checkInsert(n, a, l)
 				checkInvalid(n, a, l)
 			})
 			s.wrongEnds(func(e branchEnd) { checkNotrack(e, l) })
@@ -87,25 +87,20 @@ func checkFill(n *survey.Node, l *ledger) {
 	l.add(n.Name, d)
 }
 
-// manyFailures is from where on lost races are worth a warning for a UDP Service, and manyInvalid for dropped packets. Below,
-// nodes that run for weeks show them without anybody noticing.
+// manyFailures is from where on lost races are worth knowing, and manyInvalid dropped packets. A node that has run for weeks
+// shows some without anybody noticing.
 const (
-	manyFailures = 1000
+	manyFailures = 100
 	manyInvalid  = 100
 )
 
-func checkInsert(s *scene, n *survey.Node, a *wire.FactsAnswer, l *ledger) {
+func checkInsert(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 	failed := a.Conntrack.InsertFailed
-	if failed == 0 {
+	if failed < manyFailures {
 		return
 	}
 	d := draft{kind: ConntrackInsertFailed, evidence: []Evidence{value("conntrack insert_failed", failed, "conntrack -S: insert_failed %d", failed)},
 		sentence: fmt.Sprintf("%d packets were dropped on the node since it started because their connection tracking entry could not be inserted", failed)}
-	for _, p := range s.model.Ports {
-		if p.Protocol == "udp" && failed >= manyFailures {
-			d.severity = Warning
-		}
-	}
 	l.add(n.Name, d)
 }
 
@@ -119,14 +114,11 @@ func checkInvalid(n *survey.Node, a *wire.FactsAnswer, l *ledger) {
 			continue
 		}
 		for _, r := range c.Rules {
-			if r.Packets == 0 || !strings.Contains(r.Text, "INVALID") || !strings.HasSuffix(r.Text, "DROP") {
+			if r.Packets < manyInvalid || !strings.Contains(r.Text, "INVALID") || !strings.HasSuffix(r.Text, "DROP") {
 				continue
 			}
 			d := draft{kind: InvalidDrop, subject: c.Family, evidence: []Evidence{chainRule(c, r), sysctlOf(a, name)},
 				sentence: fmt.Sprintf("kube-proxy's rule against invalid packets has dropped %d on the node", r.Packets)}
-			if r.Packets >= manyInvalid {
-				d.severity = Warning
-			}
 			l.add(n.Name, d)
 		}
 	}

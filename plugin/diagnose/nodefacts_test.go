@@ -59,9 +59,10 @@ func TestFactsOfANode(t *testing.T) {
 		"conntrack at nine tenths":    {func(n *survey.Node) { n.Describe.ConntrackCount = 900 }, "warning conntrack-nearly-full"},
 		"conntrack below nine tenths": {func(n *survey.Node) { n.Describe.ConntrackCount = 899 }, ""},
 		"conntrack full":              {func(n *survey.Node) { n.Describe.ConntrackCount = 1000 }, "error conntrack-full"},
-		"lost races":                  {func(n *survey.Node) { n.Facts.Conntrack.InsertFailed = 3 }, "info conntrack-insert-failed"},
-		"few invalid":                 {func(n *survey.Node) { n.Facts.Chains = append(n.Facts.Chains, invalid(3)) }, "info invalid-drop"},
-		"many invalid":                {func(n *survey.Node) { n.Facts.Chains = append(n.Facts.Chains, invalid(100)) }, "warning invalid-drop"},
+		"many lost races":             {func(n *survey.Node) { n.Facts.Conntrack.InsertFailed = 100 }, "info conntrack-insert-failed"},
+		"some lost races":             {func(n *survey.Node) { n.Facts.Conntrack.InsertFailed = 99 }, ""},
+		"few invalid":                 {func(n *survey.Node) { n.Facts.Chains = append(n.Facts.Chains, invalid(99)) }, ""},
+		"many invalid":                {func(n *survey.Node) { n.Facts.Chains = append(n.Facts.Chains, invalid(100)) }, "info invalid-drop"},
 		"invalid, but liberal": {func(n *survey.Node) {
 			n.Facts.Chains = append(n.Facts.Chains, invalid(100))
 			n.Facts.Sysctls[1].Value = "1"

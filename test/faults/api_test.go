@@ -201,11 +201,10 @@ func podRef(name string) sliceChange {
 // cutEndpoints writes the annotation that the endpoints controller gives an object that it cut.
 func cutEndpoints(name string) step {
 	return func(ctx context.Context, b *bed, _ *lab.Node) error {
-		//nolint:staticcheck // the deprecated object is what it is about
+		//lint:ignore SA1019 the deprecated object is what it is about
 		_, err := b.client.CoreV1().Endpoints(namespace).Create(ctx, &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: name,
 			Labels:      map[string]string{discoveryv1.LabelSkipMirror: "true"},
 			Annotations: map[string]string{corev1.EndpointsOverCapacity: "truncated"}},
-			Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: b.podOn("node1").Status.PodIP}}, Ports: []corev1.EndpointPort{{Name: "http", Port: lab.WebPort}}}},
 		}, metav1.CreateOptions{})
 		return err
 	}
@@ -256,8 +255,5 @@ func fewClients(ctx context.Context, b *bed, n *lab.Node) error {
 	_, err := b.clients[n.Index-1].RunTool(ctx, "sh", "-c", "for i in $(seq 120 240); do ip addr del 10.244.1.$i/32 dev eth0 2>/dev/null; done; true")
 	return err
 }
-
-// addressOfNode is a node's own IPv4 address.
-func (b *bed) addressOfNode(i int) netip.Addr { return b.Node(i).Addresses[0] }
 
 var jsonPatch = types.JSONPatchType

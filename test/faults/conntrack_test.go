@@ -3,8 +3,10 @@ package faults
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
@@ -21,9 +23,9 @@ var conntrackFaults = []fault{
 	},
 
 	{
-		name: "an established connection whose entry is gone", want: "invalid-drop", node: 1, quiet: true,
+		name: "established connections whose entries are gone", want: "invalid-drop", node: 1, quiet: true,
 		cause: sequence(set("net.netfilter.nf_conntrack_tcp_loose", "0"), midway), repair: sequence(set("net.netfilter.nf_conntrack_tcp_loose", "1"), restartProxy),
-		sees:  "the connection hangs: kube-proxy's rule drops its next packet",
+		sees:  "the connections hang: kube-proxy's rule drops their next packets",
 		proof: []string{"--ctstate INVALID", "handle", "nf_conntrack_tcp_be_liberal = 0"},
 	},
 }
@@ -32,8 +34,10 @@ var conntrackFaults = []fault{
 var lastFaults = []fault{
 	{
 		name: "two connections that need the same source port", want: "conntrack-insert-failed", node: 1, quiet: true, stays: true,
-		cause: shell("iptables -t nat -I POSTROUTING -p tcp -d 10.250.0.99 -j SNAT --to-source 10.250.0.11:40000; " +
-			"for i in 1 2 3; do busybox nc -w 1 10.250.0.99 9 </dev/null || true; done"),
+		cause: sequence(shell("iptables -t nat -I POSTROUTING -p tcp -d 10.250.0.99 -j SNAT --to-source 10.250.0.11:40000"), func(ctx context.Context, _ *bed, n *lab.Node) error {
+			_, err := n.Connect(ctx, netip.MustParseAddrPort("10.250.0.99:9"), lab.ConnectOptions{Count: 160, Parallel: 160, Timeout: 1300 * time.Millisecond})
+			return err
+		}),
 		repair: shell("iptables -t nat -D POSTROUTING -p tcp -d 10.250.0.99 -j SNAT --to-source 10.250.0.11:40000"),
 		real:   insertFailed, sees: "the second connection's packets are dropped, which the kernel counts", proof: []string{"insert_failed"},
 	}}
@@ -72,17 +76,17 @@ func insertFailed(ctx context.Context, _ *bed, n *lab.Node) error {
 	return fmt.Errorf("no insert_failed in %s", out)
 }
 
-// midway opens a connection from the client pod to the pod on node2, forgets its entry on node1, and goes on.
+// midway opens connections from the client pod to the pod on node2, forgets their entries on node1, and goes on.
 func midway(ctx context.Context, b *bed, n *lab.Node) error {
 	to := b.podOn("node2").Status.PodIP
 	done := make(chan error, 1)
 	var answer string
 	go func() {
 		var err error
-		answer, err = b.clients[0].RunTool(ctx, "sh", "-c", fmt.Sprintf("(sleep 1; printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 1) | timeout 3 busybox nc %s 8080; true", to))
+		answer, err = b.clients[0].RunTool(ctx, "sh", "-c", fmt.Sprintf("for i in $(seq 80); do (sleep 2; printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 2) | timeout 5 busybox nc %s 8080 & done; wait; true", to))
 		done <- err
 	}()
-	if err := shell("sleep 0.5; conntrack -D -p tcp --dport 8080 -d "+to+" >/dev/null")(ctx, b, n); err != nil {
+	if err := shell("sleep 1.2; conntrack -D -p tcp --dport 8080 -d "+to+" >/dev/null")(ctx, b, n); err != nil {
 		return err
 	}
 	if err := <-done; err != nil {

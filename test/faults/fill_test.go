@@ -41,7 +41,7 @@ func copySelf(dir string) (string, error) {
 
 // Attributes of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
 const (
-	ctNew                            = 1<<8 | 0 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
+	ctNew                            = 1 << 8 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
 	ctOrig, ctReply                  = 1, 2
 	ctStatus, ctTimeout              = 3, 7
 	ctIP, ctProto                    = 1, 2
