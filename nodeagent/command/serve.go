@@ -125,6 +125,8 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 		a.Walk, err = walkFor(ctx, *q.Walk)
 	case q.Flows != nil:
 		a.Flows, err = flows(ctx, *q.Flows)
+	case q.Affinity != nil:
+		a.Affinity, err = affinity(ctx, *q.Affinity)
 	case q.Probe != nil:
 		a.Probe, err = probe.Run(ctx, *q.Probe)
 	case q.Facts != nil:
@@ -155,7 +157,12 @@ func walkFor(ctx context.Context, q wire.WalkRequest) (*trace.Trace, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
+	owner, namespace, err := senderOf("/proc", q.Sender)
+	if err != nil {
+		return nil, err
+	}
 	return evaluate(ctx, walk.Start{
+		Owner: owner, Namespace: namespace,
 		Proto: proto, Source: q.Source, Destination: q.Destination, In: q.In, Mark: uint32(q.Mark), Node: q.Node,
 		Follow: q.Follow, FromAddress: q.FromAddress, Reply: q.Reply, Assume: q.Assume, Arrives: q.Arrives, Tunnel: q.Tunnel,
 	})
@@ -215,19 +222,24 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 		limit = defaultFlows
 	}
 	a := &wire.FlowsAnswer{Flows: []wire.Flow{}}
+	now := time.Now()
 	err = here(func(ns *live.Namespace) error {
-		for _, d := range q.Destinations {
+		groups, err := flowGroups(ctx, ns, q.Destinations)
+		if err != nil {
+			return err
+		}
+		for _, g := range groups {
 			kept, total := len(a.Flows), a.Total
 			reset := func() { a.Flows, a.Total = a.Flows[:kept], total }
-			err := ns.To(ctx, proto, netip.AddrPortFrom(d.Addr().Unmap(), d.Port()), reset, func(c *skb.Conn) error {
+			err := ns.ToAny(ctx, proto, g.addresses, g.port, reset, func(c *skb.Conn) error {
 				a.Total++
 				if len(a.Flows) < limit {
-					a.Flows = append(a.Flows, flowOf(c))
+					a.Flows = append(a.Flows, flowOf(c, now))
 				}
 				return nil
 			})
 			if err != nil {
-				return fmt.Errorf("flows to %s: %w", d, err)
+				return fmt.Errorf("flows to %v port %d: %w", g.addresses, g.port, err)
 			}
 		}
 		return nil
@@ -242,7 +254,8 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 func collect(ctx context.Context, q wire.FactsRequest) (a *wire.FactsAnswer, err error) {
 	err = here(func(ns *live.Namespace) error {
 		var err error
-		a, err = facts.Collect(ctx, ns, q, flowOf)
+		now := time.Now()
+		a, err = facts.Collect(ctx, ns, q, func(c *skb.Conn) wire.Flow { return flowOf(c, now) })
 		return err
 	})
 	return a, err
@@ -251,7 +264,7 @@ func collect(ctx context.Context, q wire.FactsRequest) (a *wire.FactsAnswer, err
 // tcpStates are conntrack's names (enum tcp_conntrack), as conntrack -L prints them.
 var tcpStates = []string{"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"}
 
-func flowOf(c *skb.Conn) wire.Flow {
+func flowOf(c *skb.Conn, now time.Time) wire.Flow {
 	f := wire.Flow{
 		Protocol: skb.ProtoName(c.Orig.Proto), Source: c.Orig.Src, Destination: c.Orig.Dst,
 		ReplySource: c.Reply.Src, ReplyDestination: c.Reply.Dst,
@@ -259,6 +272,10 @@ func flowOf(c *skb.Conn) wire.Flow {
 	}
 	if c.Orig.Proto == skb.TCP && int(c.TCPState) < len(tcpStates) {
 		f.State = tcpStates[c.TCPState]
+	}
+	if !c.Started.IsZero() {
+		age := max(0, int64(now.Sub(c.Started)/time.Second))
+		f.AgeSeconds = &age
 	}
 	return f
 }

@@ -12,6 +12,10 @@ type candidate6 struct {
 	conf Conf6
 }
 
+// SourceAddress6 is the source address that the kernel chooses for an IPv6 destination by an interface
+// (ipv6_dev_get_saddr); only the interfaces of the state are looked at. It is invalid when there is none.
+func (s *State) SourceAddress6(dev string, dst netip.Addr) netip.Addr { return s.selectAddr6(dev, dst) }
+
 // selectAddr6 is ipv6_dev_get_saddr of net/ipv6/addrconf.c: the source address for a destination by an interface, by the
 // rules of RFC 6724 and the kernel's default policy table. It is invalid when there is none.
 func (s *State) selectAddr6(dev string, dst netip.Addr) netip.Addr {

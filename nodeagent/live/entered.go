@@ -46,6 +46,14 @@ func (e *entered) DevicePrograms(ctx context.Context, index int, egress bool) ([
 	return e.ns.DevicePrograms(ctx, index, egress)
 }
 
+// WireGuard asks the namespace.
+func (e *entered) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.WireGuardDevice{}, err
+	}
+	return e.ns.WireGuard(ctx, link)
+}
+
 // Neighbours asks the namespace.
 func (e *entered) Neighbours(ctx context.Context) ([]node.Neighbour, error) {
 	if err := e.n.enter(e.id); err != nil {
@@ -244,6 +252,14 @@ func (e *entered) OnPort(ctx context.Context, proto uint8, f skb.Family, port ui
 		return nil, err
 	}
 	return e.ns.OnPort(ctx, proto, f, port)
+}
+
+// ListenCounters asks the namespace.
+func (e *entered) ListenCounters(ctx context.Context) (node.ListenCounters, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.ListenCounters{}, err
+	}
+	return e.ns.ListenCounters(ctx)
 }
 
 // Account asks the namespace.

@@ -17,6 +17,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/wgnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -30,6 +31,7 @@ type Namespace struct {
 	*tables
 	*nftTables
 	*programs
+	*wireGuards
 	count  *nlsock.Counter
 	memory *memory
 	hooks  *hooklist.Reader // once it was asked for
@@ -45,6 +47,11 @@ type (
 	tables    struct{ *xt.Reader }
 	nftTables struct{ *nft.Reader }
 	programs  struct{ *devprog.Reader }
+	// wireGuards is opened when it is first asked: few nodes have such an interface.
+	wireGuards struct {
+		count  *nlsock.Counter
+		reader *wgnl.Reader
+	}
 )
 
 var _ node.Namespace = (*Namespace)(nil)
@@ -87,6 +94,7 @@ func open(count *nlsock.Counter, m *memory) (*Namespace, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 	n.programs = &programs{d}
+	n.wireGuards = &wireGuards{count: n.count}
 	return n, nil
 }
 
@@ -111,10 +119,25 @@ func (n *Namespace) Close() error {
 	if n.programs != nil {
 		errs = append(errs, n.programs.Close())
 	}
+	if n.wireGuards != nil && n.wireGuards.reader != nil {
+		errs = append(errs, n.wireGuards.reader.Close())
+	}
 	if n.ownsMemory {
 		errs = append(errs, n.memory.close())
 	}
 	return errors.Join(errs...)
+}
+
+// WireGuard reads a WireGuard interface.
+func (w *wireGuards) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
+	if w.reader == nil {
+		r, err := wgnl.New(w.count)
+		if err != nil {
+			return node.WireGuardDevice{}, err
+		}
+		w.reader = r
+	}
+	return w.reader.WireGuard(ctx, link)
 }
 
 // Reads tells how many messages and bytes were read so far.

@@ -141,6 +141,9 @@ func (n *Node) openInode(inode uint64) (int, error) {
 	if err := unix.Fstat(n.home, &home); err == nil && home.Ino == inode {
 		return unix.Dup(n.home)
 	}
+	if err := n.find(); err != nil {
+		return -1, err
+	}
 	for _, file := range n.byInode[inode] {
 		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {

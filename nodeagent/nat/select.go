@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
+	"maps"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/fib"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
@@ -22,9 +25,8 @@ type Env interface {
 
 // Bits of an address's flags (include/uapi/linux/if_addr.h).
 const (
-	flagSecondary  = 0x01 // also "temporary" for IPv6
+	flagSecondary  = 0x01
 	flagOptimistic = 0x04
-	flagDeprecated = 0x20
 	flagTentative  = 0x40
 )
 
@@ -189,121 +191,60 @@ func sameScope(a, d netip.Addr) bool {
 	return true
 }
 
-// SelectIPv6 is ipv6_dev_get_saddr (net/ipv6/addrconf.c): the source address for a destination by an interface, by the
-// rules of RFC 6724 with the kernel's default policy table. It is invalid when there is none.
-func SelectIPv6(ctx context.Context, env node.Links, out string, dst netip.Addr) (netip.Addr, error) {
-	list, err := env.Links(ctx)
+// SelectIPv6 is ipv6_dev_get_saddr (net/ipv6/addrconf.c), as package fib has it: the source address for a destination by
+// an interface. It is invalid when there is none.
+func SelectIPv6(ctx context.Context, env Env, out string, dst netip.Addr) (netip.Addr, error) {
+	links, addrs, err := state(ctx, env)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	addrs, err := env.Addresses(ctx)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	links := make(map[int]node.Link, len(list))
-	for _, l := range list {
-		links[l.Index] = l
-	}
-	var best candidate
+	own := map[int][]fib.Address{indexOf(links, out): nil} // even without an address it has a master
 	for _, a := range addrs {
-		ip, l := a.Prefix.Addr(), links[a.Link]
-		if !ip.Is6() || ip.IsMulticast() || ip.IsUnspecified() || !l.Up() {
+		if a.Prefix.Addr().Is6() {
+			own[a.Link] = append(own[a.Link], fib.Address{Prefix: a.Prefix, Peer: a.Peer, Scope: a.Scope, Flags: a.Flags})
+		}
+	}
+	var s fib.State
+	if s.All6, err = conf6(ctx, env, "all"); err != nil {
+		return netip.Addr{}, err
+	}
+	for _, index := range slices.Sorted(maps.Keys(own)) {
+		l, ok := links[index]
+		if !ok {
 			continue
 		}
-		if a.Flags&(flagTentative|flagOptimistic) == flagTentative {
-			continue
+		x := fib.Interface{Name: l.Name, Index: index, Flags: l.Flags, VRFTable: l.VRFTable, Addresses: own[index]}
+		if m := links[l.Master]; m.VRFTable != 0 {
+			x.Master = m.Name
 		}
-		// Destinations of link scope take only the interface's own addresses.
-		if (dst.IsLinkLocalUnicast() || dst.IsMulticast()) && l.Name != out {
-			continue
+		if x.IPv6, err = conf6(ctx, env, l.Name); err != nil {
+			return netip.Addr{}, err
 		}
-		c := candidate{addr: ip, flags: a.Flags, onOut: l.Name == out, bits: a.Prefix.Bits()}
-		if !best.addr.IsValid() || c.better(best, dst) {
-			best = c
-		}
+		s.Interfaces = append(s.Interfaces, x)
 	}
-	return best.addr, nil
+	return s.SourceAddress6(out, dst), nil
 }
 
-type candidate struct {
-	addr  netip.Addr
-	flags uint32
-	onOut bool
-	bits  int
-}
-
-// better reports whether c is preferred to d (an earlier candidate) for dst.
-func (c candidate) better(d candidate, dst netip.Addr) bool {
-	if (c.addr == dst) != (d.addr == dst) {
-		return c.addr == dst
-	}
-	cs, ds, want := scope(c.addr), scope(d.addr), scope(dst)
-	if cs != ds {
-		if cs < ds {
-			return cs >= want
+// conf6 reads the sysctls of an interface that take part in the choice.
+func conf6(ctx context.Context, env Env, dev string) (fib.Conf6, error) {
+	var (
+		c      fib.Conf6
+		failed error
+	)
+	number := func(name string) int {
+		v, err := env.Sysctl(ctx, "net/ipv6/conf/"+dev+"/"+name)
+		if errors.Is(err, node.ErrNotFound) {
+			return 0 // the kernel does not have it
 		}
-		return ds < want
-	}
-	if (c.flags&flagDeprecated == 0) != (d.flags&flagDeprecated == 0) {
-		return c.flags&flagDeprecated == 0
-	}
-	if c.onOut != d.onOut {
-		return c.onOut
-	}
-	if lc, ld := label(c.addr) == label(dst), label(d.addr) == label(dst); lc != ld {
-		return lc
-	}
-	if (c.flags&flagSecondary == 0) != (d.flags&flagSecondary == 0) {
-		return c.flags&flagSecondary == 0 // public before temporary, the default of use_tempaddr
-	}
-	return common(c.addr, dst, c.bits) > common(d.addr, dst, d.bits)
-}
-
-func scope(a netip.Addr) int {
-	switch {
-	case a.IsLoopback():
-		return 1
-	case a.IsLinkLocalUnicast(), a.IsLinkLocalMulticast():
-		return 2
-	}
-	return 14
-}
-
-// labels is the kernel's default policy table (net/ipv6/addrlabel.c).
-var labels = []struct {
-	prefix netip.Prefix
-	label  int
-}{
-	{netip.MustParsePrefix("::1/128"), 0},
-	{netip.MustParsePrefix("::ffff:0:0/96"), 4},
-	{netip.MustParsePrefix("::/96"), 3},
-	{netip.MustParsePrefix("2001::/32"), 6},
-	{netip.MustParsePrefix("2001:10::/28"), 7},
-	{netip.MustParsePrefix("3ffe::/16"), 12},
-	{netip.MustParsePrefix("2002::/16"), 2},
-	{netip.MustParsePrefix("fec0::/10"), 11},
-	{netip.MustParsePrefix("fc00::/7"), 5},
-}
-
-func label(a netip.Addr) int {
-	best, out := -1, 1
-	for _, l := range labels {
-		if l.prefix.Contains(a) && l.prefix.Bits() > best {
-			best, out = l.prefix.Bits(), l.label
+		n := 0
+		if err == nil {
+			n, err = strconv.Atoi(v)
 		}
-	}
-	return out
-}
-
-func common(a, b netip.Addr, limit int) int {
-	x, y := a.As16(), b.As16()
-	n := 0
-	for i := range x {
-		if d := x[i] ^ y[i]; d != 0 {
-			n += bits.LeadingZeros8(d)
-			break
+		if err != nil && failed == nil {
+			failed = err
 		}
-		n += 8
+		return n
 	}
-	return min(n, limit)
+	c.OutAddrsOnly, c.UseOptimistic, c.UseTempAddr = number("use_oif_addrs_only") != 0, number("use_optimistic") != 0, number("use_tempaddr")
+	return c, failed
 }

@@ -232,7 +232,7 @@ func (x *Meta) readOwner(st *state) (value, bool, error) {
 	switch {
 	case p.Owner != nil && x.Key == metaSkuid:
 		return knownHost32(p.Owner.UID), true, nil
-	case p.Owner != nil:
+	case p.Owner != nil && !p.Owner.GIDUnknown:
 		return knownHost32(p.Owner.GID), true, nil
 	case p.Local:
 		return unknown(4), true, nil

@@ -143,13 +143,6 @@ const (
 	maybe
 )
 
-func truthOf(b bool) truth {
-	if b {
-		return yes
-	}
-	return no
-}
-
 func (t truth) not() truth {
 	switch t {
 	case yes:

@@ -129,6 +129,60 @@ type DevicePrograms interface {
 	DevicePrograms(ctx context.Context, index int, egress bool) ([]string, error)
 }
 
+// WireGuards reads WireGuard interfaces.
+type WireGuards interface {
+	// WireGuard reads an interface by its index. It returns ErrNotSupported where the kernel has no WireGuard of its own.
+	WireGuard(ctx context.Context, link int) (WireGuardDevice, error)
+}
+
+// WireGuardKey is a public key.
+type WireGuardKey [32]byte
+
+// WireGuardDevice is a WireGuard interface.
+type WireGuardDevice struct {
+	PublicKey WireGuardKey
+	// Port is the UDP port that it sends from and listens on; Mark is put on the packets it sends.
+	Port  uint16
+	Mark  uint32
+	Peers []WireGuardPeer
+}
+
+// WireGuardPeer is who else has the tunnel.
+type WireGuardPeer struct {
+	PublicKey WireGuardKey
+	// Endpoint is where it was last heard from or is configured to be, invalid when neither.
+	Endpoint netip.AddrPort
+	// Allowed are the addresses behind it: packets to them go to it, and only packets from them are taken from it.
+	Allowed []netip.Prefix
+}
+
+// For returns the peer that an address is behind, by the longest of the prefixes (wg_allowedips_lookup_dst); nil when there
+// is none.
+func (d *WireGuardDevice) For(a netip.Addr) *WireGuardPeer {
+	var (
+		out  *WireGuardPeer
+		bits = -1
+	)
+	for i := range d.Peers {
+		for _, p := range d.Peers[i].Allowed {
+			if p.Contains(a) && p.Bits() > bits {
+				out, bits = &d.Peers[i], p.Bits()
+			}
+		}
+	}
+	return out
+}
+
+// Peer returns the peer with a key, nil when there is none.
+func (d *WireGuardDevice) Peer(k WireGuardKey) *WireGuardPeer {
+	for i := range d.Peers {
+		if d.Peers[i].PublicKey == k {
+			return &d.Peers[i]
+		}
+	}
+	return nil
+}
+
 // RouteQuery asks the routing tables for the way of a packet.
 type RouteQuery struct {
 	Dst netip.Addr
@@ -189,6 +243,9 @@ type Route struct {
 	Table uint32
 	// MTU of the route in bytes, 0 when it has none of its own.
 	MTU int
+	// PathMTU is what the kernel has learnt from messages about the path to the destination, in bytes, until it forgets it;
+	// 0 when it has learnt nothing.
+	PathMTU int
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
 	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot
@@ -399,6 +456,16 @@ type Sockets interface {
 	OnPort(ctx context.Context, proto uint8, f skb.Family, port uint16) ([]Socket, error)
 }
 
+// SocketCounters reads what the namespace counts about its sockets.
+type SocketCounters interface {
+	// ListenCounters returns what the namespace's TCP listeners together have turned away since it came to be.
+	ListenCounters(ctx context.Context) (ListenCounters, error)
+}
+
+// ListenCounters are ListenOverflows and ListenDrops of /proc/net/netstat: connections that came while a listener's queue
+// was full, and those that were not taken for this or any other reason.
+type ListenCounters struct{ Overflows, Drops uint64 }
+
 // Socket is a listening socket.
 type Socket struct {
 	Local netip.AddrPort
@@ -408,6 +475,21 @@ type Socket struct {
 	Interface int
 	// V6Only tells an IPv6 wildcard socket that takes no IPv4.
 	V6Only bool
+	// Queue is what has arrived and was not fetched by the program, and QueueMax how much of it the socket takes:
+	// connections that wait to be accepted for a TCP listener (Recv-Q and Send-Q of ss), bytes of memory for others.
+	Queue, QueueMax uint32
+	// Drops counts the packets that the socket has discarded since it was made, mostly because its queue was full.
+	Drops uint32
+	// Listener is true for TCP.
+	Listener bool
+}
+
+// Full reports whether the socket takes no more: a listener counts one connection beyond its limit (sk_acceptq_is_full).
+func (s Socket) Full() bool {
+	if s.Listener {
+		return s.Queue > s.QueueMax
+	}
+	return s.QueueMax > 0 && s.Queue >= s.QueueMax
 }
 
 // VirtualServers tells about IPVS.
@@ -420,6 +502,7 @@ type VirtualServers interface {
 type Namespace interface {
 	Links
 	DevicePrograms
+	WireGuards
 	Neighbours
 	Router
 	AddrTyper
@@ -431,6 +514,7 @@ type Namespace interface {
 	Recents
 	IPSets
 	Sockets
+	SocketCounters
 	VirtualServers
 }
 

@@ -30,12 +30,14 @@ type target struct {
 	dst     netip.AddrPort
 	count   int
 	timeout time.Duration
+	// user and group are those that connections are opened as; nil for the agent's own.
+	user, group *uint32
 }
 
 func checked(r wire.ProbeRequest) (target, error) {
 	t := target{
 		source: r.Source.Unmap(), dst: netip.AddrPortFrom(r.Destination.Addr().Unmap(), r.Destination.Port()),
-		count: max(r.Count, 1), timeout: time.Duration(r.TimeoutMillis) * time.Millisecond,
+		count: max(r.Count, 1), timeout: time.Duration(r.TimeoutMillis) * time.Millisecond, user: r.User, group: r.Group,
 	}
 	if t.timeout == 0 {
 		t.timeout = defaultTimeout

@@ -110,7 +110,7 @@ func (s *session) open(ctx context.Context) error {
 	}
 	err = s.node.In(ctx, id, func() error {
 		for range s.target.count {
-			a, err := bind(s.proto, source)
+			a, err := s.bindAs(source)
 			if errors.Is(err, unix.EPROTONOSUPPORT) {
 				return fmt.Errorf("%w: %s sockets", node.ErrNotSupported, skb.ProtoName(s.proto))
 			}

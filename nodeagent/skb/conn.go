@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // CtState is a packet's relation to its connection, as rules test it.
@@ -83,6 +84,8 @@ type Conn struct {
 	// OrigPackets … count what passed when accounting is on; Counted tells.
 	OrigPackets, OrigBytes, ReplyPackets, ReplyBytes uint64
 	Counted                                          bool
+	// Started is when the entry was made; the zero time where the kernel did not note it.
+	Started time.Time
 }
 
 // Clone returns a copy that shares nothing with c.

@@ -116,7 +116,13 @@ type Packet struct {
 }
 
 // Owner is the owner of the sending socket.
-type Owner struct{ UID, GID uint32 }
+type Owner struct {
+	UID, GID uint32
+	// GIDUnknown is true when only the user is known.
+	GIDUnknown bool
+	// Groups are the supplementary groups; nil when they are not known.
+	Groups []uint32
+}
 
 // Packet types (skb->pkt_type).
 const (

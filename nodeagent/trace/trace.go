@@ -50,6 +50,19 @@ type Packet struct {
 	In string `json:"in,omitempty"`
 	// Mark is the packet mark (skb->mark) it starts with.
 	Mark Mark `json:"mark"`
+	// Owner is as whom the process sends it; nil when that is not known, or when it does not start in a process.
+	Owner *Owner `json:"owner,omitempty"`
+}
+
+// Owner is the owner of a sending socket.
+type Owner struct {
+	// User and Group are numbers of the user namespace that the network namespace belongs to; Group is nil when not known.
+	User  uint32  `json:"user"`
+	Group *uint32 `json:"group,omitempty"`
+	// Groups are the supplementary groups; absent when not known.
+	Groups []uint32 `json:"groups,omitempty"`
+	// From says how it is known: a process, or the pod's specification.
+	From string `json:"from,omitempty"`
 }
 
 // Mark is a 32-bit packet mark, written in JSON as a hexadecimal string such as "0x4000".
@@ -104,6 +117,11 @@ type Hop struct {
 	Action string `json:"action"`
 	// Says explains the step in plain words, where the action alone does not.
 	Says string `json:"says,omitempty"`
+	// MTU is, for a routing decision, the largest packet in bytes that may leave that way: the route's own MTU, or that of
+	// the interface. It is 0 for local routes and other steps.
+	MTU int `json:"mtu,omitempty"`
+	// Tunnel is how the packet is wrapped, where a tunnel interface does that; nil at other steps.
+	Tunnel *Tunnel `json:"tunnel,omitempty"`
 }
 
 // Rule is one rule as the user's own tools show it.
@@ -168,6 +186,8 @@ type Outcome struct {
 	// Tracked are the connection tracking entries that the packet makes on this branch, in the order of the namespaces it
 	// passes. They are what a reply would meet.
 	Tracked []Tracked `json:"tracked,omitempty"`
+	// Listener is the socket that takes a delivered packet, nil for other outcomes.
+	Listener *Listener `json:"listener,omitempty"`
 	// Path are the indexes into Hops of the steps that led here, in order.
 	Path []int `json:"path"`
 }
@@ -176,16 +196,24 @@ type Outcome struct {
 type Tunnel struct {
 	// Kind is the interface's driver: vxlan, geneve, ipip, gre, wireguard, sit.
 	Kind string `json:"kind"`
+	// Device is the interface's name on the node that wraps the packet.
+	Device string `json:"device,omitempty"`
 	// ID is the VXLAN or Geneve network identifier.
 	ID uint32 `json:"id,omitempty"`
 	// Source and Destination are the outer addresses with the outer UDP ports, 0 where there are none or the kernel chooses.
 	Source      netip.AddrPort `json:"source"`
 	Destination netip.AddrPort `json:"destination"`
+	// Sender and Receiver are the public keys of both ends of a WireGuard tunnel, in base64.
+	Sender   string `json:"sender,omitempty"`
+	Receiver string `json:"receiver,omitempty"`
 	// Overhead is what the encapsulation adds to a packet, in bytes.
 	Overhead int `json:"overhead"`
-	// MTU is the tunnel interface's, OuterMTU that of the interface the outer packet leaves by.
-	MTU      int `json:"mtu"`
-	OuterMTU int `json:"outerMTU,omitempty"`
+	// MTU is the tunnel interface's, in bytes. OuterDevice is the interface that the outer packet leaves by, and OuterMTU
+	// what may leave there: the MTU of the outer packet's route, what the kernel has learnt about the path, or the
+	// interface's.
+	MTU         int    `json:"mtu"`
+	OuterDevice string `json:"outerDevice,omitempty"`
+	OuterMTU    int    `json:"outerMTU,omitempty"`
 }
 
 // Tracked is a connection tracking entry that a walked packet makes in one network namespace.
@@ -205,6 +233,23 @@ type Tracked struct {
 	Mark      Mark   `json:"mark,omitempty"`
 	Zone      uint16 `json:"zone,omitempty"`
 	ReplyZone uint16 `json:"replyZone,omitempty"`
+}
+
+// Listener is the socket that takes a packet, and how full it was when it was looked at.
+type Listener struct {
+	// Address is what it is bound to; Sockets counts those that share it (SO_REUSEPORT), of which the fullest is described.
+	Address netip.AddrPort `json:"address"`
+	Sockets int            `json:"sockets"`
+	// Queue is what waits for the program, and QueueMax the limit: connections to be accepted for TCP (Recv-Q and Send-Q of
+	// ss -lt), bytes of memory for UDP. Full is true when new connections or datagrams are dropped.
+	Queue    uint32 `json:"queue"`
+	QueueMax uint32 `json:"queueMax"`
+	Full     bool   `json:"full,omitempty"`
+	// Drops counts packets that the sockets have dropped since they were opened. NamespaceOverflows and NamespaceDrops are
+	// ListenOverflows and ListenDrops of all TCP listeners of the network namespace.
+	Drops              uint64 `json:"drops,omitempty"`
+	NamespaceOverflows uint64 `json:"namespaceOverflows,omitempty"`
+	NamespaceDrops     uint64 `json:"namespaceDrops,omitempty"`
 }
 
 // Unknown names one thing that is not modelled, and where it stood.

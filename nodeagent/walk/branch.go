@@ -25,6 +25,8 @@ type branch struct {
 	looped bool
 	// sent tells how the frame was addressed where the packet came from, when the walk has seen it.
 	sent addressing
+	// readdressed is true when the IP hooks of a bridge have changed the packet's destination.
+	readdressed bool
 	// tracked are the connection tracking entries that the packet has made in the namespaces behind it, last first.
 	tracked *tracked
 	// inner is the packet that a tunnel has wrapped, nil when p is not an outer packet; tunnel says how.
@@ -88,6 +90,9 @@ func (w *walk) hop(b *branch, h trace.Hop) {
 	key := h.Namespace + "\x00" + h.Hook + "\x00" + h.Table + "\x00" + h.Chain + "\x00" + h.Action + "\x00" + h.Says
 	if h.Rule != nil {
 		key += "\x00" + h.Rule.Text + "\x00" + string(rune(h.Rule.Handle))
+	}
+	if h.Tunnel != nil {
+		key += "\x00" + h.Tunnel.Source.String()
 	}
 	i, ok := w.hopIndex[key]
 	if !ok {

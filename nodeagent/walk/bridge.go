@@ -70,7 +70,17 @@ func (w *walk) fromPort(b *branch, bridge node.Link) {
 		w.passBridge(b, bridge, skb.Prerouting, port, "", beforeIP, func(b *branch) {
 			b.p.In, b.p.PhysIn, b.p.PktType = bridge.Name, port, skb.PacketHost
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "bridge " + bridge.Name + " calls the IP hooks", Says: "bridge-nf-call is on: frames on the bridge pass IP prerouting, forward and postrouting"})
+			was := b.p.Dst()
 			w.pass(b, skb.Prerouting, func(b *branch) {
+				b.readdressed = b.p.Dst() != was // br_nf_ipv4_daddr_was_changed
+				onLink, err := w.onLink(b.p, bridge)
+				if err != nil {
+					w.fail(err)
+					return
+				}
+				if b.readdressed && !onLink {
+					b.sent = toGateway // br_nf_pre_routing_finish addresses the frame to the bridge
+				}
 				b.p.PktType = b.frameType()
 				w.passBridge(b, bridge, skb.Prerouting, port, "", behindIP, decide)
 			})
@@ -110,6 +120,7 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 		return
 	}
 	up := func(b *branch) {
+		b.p.PktType = skb.PacketHost
 		w.passBridge(b, bridge, skb.Input, port, "", wholeHook, func(b *branch) {
 			b.p.In, b.p.PhysIn, b.p.PktType = bridge.Name, "", skb.PacketHost
 			w.hop(b, trace.Hop{Hook: "bridge", Action: "up from " + bridge.Name, Says: "the frame is for the bridge's own address: the node routes it"})
@@ -122,7 +133,7 @@ func (w *walk) switchFrame(b *branch, bridge node.Link, port string, calls bool)
 		})
 	}
 	across := func(b *branch) { w.acrossBridge(b, bridge, port, calls) }
-	translated := p.Ct != nil && p.Ct.Status&skb.StatusDstNAT != 0 && calls
+	translated := b.readdressed
 	if w.start.FrameTo != nil && b.crossings == 0 && !translated {
 		onLink = true // the frame's address decides, not the packet's
 	}

@@ -137,6 +137,28 @@ func (w *walk) behind(l node.Link, a netip.Addr) (bool, error) {
 	return slices.ContainsFunc(addrs, func(x node.Address) bool { return x.Prefix.Addr() == a }), nil
 }
 
+// startPlace returns the part of the journey in the namespace that the sender is in: the one that has its address, as the
+// node's interfaces lead to it, else that of its process, which must have the address too.
+func (w *walk) startPlace() (*walk, error) {
+	a := w.start.Source.Addr().Unmap()
+	found, err := w.placeOf(a)
+	if !errors.Is(err, ErrStart) || w.start.Namespace == "" {
+		return found, err
+	}
+	there, placeErr := w.place(w.start.Namespace)
+	if placeErr != nil {
+		return nil, fmt.Errorf("%w; the namespace of its process: %w", err, placeErr)
+	}
+	addrs, addrErr := there.ns.Addresses(w.ctx)
+	if addrErr != nil {
+		return nil, addrErr
+	}
+	if !slices.ContainsFunc(addrs, func(x node.Address) bool { return x.Prefix.Addr() == a }) {
+		return nil, fmt.Errorf("%w; nor has the namespace of its process", err)
+	}
+	return there, nil
+}
+
 // placeOf returns the part of the journey in the namespace on this node that has an address.
 func (w *walk) placeOf(a netip.Addr) (*walk, error) {
 	typ, err := w.ns.AddrType(w.ctx, a, "")

@@ -11,9 +11,10 @@ import (
 const prioDefrag = -400
 
 // defragment makes a fragment the whole packet (ipv4_conntrack_defrag, ipv6_defrag). The kernel keeps the fragment until the
-// others are there; the walk goes on as the packet that they make.
+// others are there; the walk goes on as the packet that they make. IPv6 leaves the fragments of a packet that came back by lo
+// alone; IPv4 does not, with NAT in the kernel.
 func (w *walk) defragment(b *branch, next func(*branch)) {
-	if b.p.Defragments() && b.p.State != skb.CtUntracked && b.p.Ct == nil {
+	if b.p.Defragments() && b.p.State != skb.CtUntracked && (b.p.Ct == nil || b.p.Family != skb.IPv6) {
 		w.join(b, "connection tracking needs whole packets: the fragment waits for the others, and this is what becomes of the packet")
 	}
 	next(b)

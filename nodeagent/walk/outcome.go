@@ -16,6 +16,8 @@ type end struct {
 	verdict trace.Verdict
 	with    string // how it is rejected
 	reason  string
+	// listener is the socket that takes it, when it is delivered.
+	listener *trace.Listener
 
 	outcome trace.Outcome
 	prob    *big.Rat
@@ -41,7 +43,7 @@ func (w *journey) finishBranch(b *branch, e end) {
 		Verdict: e.verdict, RejectWith: e.with, Reason: e.reason,
 		Destination: p.Destination(), Source: p.Source(), Mark: trace.Mark(p.Mark),
 		Masqueraded: p.Src() != w.start.Source.Addr(),
-		Conditions:  []string{}, Tunnel: b.tunnel,
+		Conditions:  []string{}, Tunnel: b.tunnel, Listener: e.listener,
 	}
 	for t := b.tracked; t != nil; t = t.before {
 		o.Tracked = append(o.Tracked, t.entry)

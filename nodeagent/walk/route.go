@@ -44,9 +44,11 @@ func (w *walk) reroute(b *branch, next func(*branch)) {
 		w.fail(err)
 		return
 	}
-	b.route = r
-	w.routeHop(b, "routed again, since a rule has changed the packet")
-	next(b)
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		b.route = r
+		w.routeHop(b, "routed again, since a rule has changed the packet")
+		next(b)
+	})
 }
 
 func (w *walk) routeHop(b *branch, says string) {
@@ -63,7 +65,30 @@ func (w *walk) routeHop(b *branch, says string) {
 	if r.Table != 254 && r.Table != 255 {
 		action += fmt.Sprintf(" table %d", r.Table)
 	}
-	w.hop(b, trace.Hop{Hook: "route", Action: action, Says: says})
+	h := trace.Hop{Hook: "route", Action: action, Says: says}
+	if r.Type == node.RouteUnicast {
+		links, err := w.ns.Links(w.ctx)
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		h.MTU = mtuOf(links, r)
+	}
+	w.hop(b, h)
+}
+
+// mtuOf is the largest packet that may leave by a route (ip_dst_mtu_maybe_forward): the route's own MTU, or that of its
+// interface; 0 when neither is known.
+func mtuOf(links []node.Link, r node.Route) int {
+	if r.MTU != 0 {
+		return r.MTU
+	}
+	for _, l := range links {
+		if l.Name == r.Out {
+			return l.MTU
+		}
+	}
+	return 0
 }
 
 // fromProcess walks a packet of a local process: routing, OUTPUT, and on.
@@ -71,7 +96,11 @@ func (w *walk) fromProcess(b *branch) {
 	p := b.p
 	sport, _ := p.SrcPort()
 	dport, _ := p.DstPort()
-	r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: p.Dst(), Src: p.Src(), Mark: p.Mark, Proto: p.Proto(), SrcPort: sport, DstPort: dport})
+	q := node.RouteQuery{Dst: p.Dst(), Src: p.Src(), Mark: p.Mark, Proto: p.Proto(), SrcPort: sport, DstPort: dport}
+	if p.Owner != nil {
+		q.UID = &p.Owner.UID
+	}
+	r, err := w.ns.Route(w.ctx, q)
 	var refused *node.RouteError
 	if errors.As(err, &refused) {
 		w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: fmt.Sprintf("the routing decision for %s fails before any rule is asked: %s", p.Dst(), refused.Errno)})
@@ -82,10 +111,12 @@ func (w *walk) fromProcess(b *branch) {
 		w.fail(err)
 		return
 	}
-	b.route = r
-	p.Out = r.Out
-	w.routeHop(b, "")
-	w.pass(b, skb.Output, w.postrouting)
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		b.route = r
+		b.p.Out = r.Out
+		w.routeHop(b, "")
+		w.pass(b, skb.Output, w.postrouting)
+	})
 }
 
 // fromInterface walks a packet that arrives on p.In.
@@ -128,6 +159,12 @@ func (w *walk) inputRoute(b *branch) {
 		w.fail(err)
 		return
 	}
+	w.eachHop(b, r, w.inputRouted)
+}
+
+// inputRouted goes on with the routing decision of a packet that arrived.
+func (w *walk) inputRouted(b *branch, r node.Route) {
+	p := b.p
 	b.route = r
 	w.routeHop(b, "")
 	switch r.Type {
@@ -350,6 +387,11 @@ func (w *walk) deliver(b *branch) {
 		return
 	}
 	if len(socks) > 0 {
+		l, err := w.listener(b, socks)
+		if err != nil {
+			w.fail(err)
+			return
+		}
 		says := fmt.Sprintf("a socket listens on %s", socks[0].Local)
 		if w.start.Follow {
 			if by := w.node.Serves(w.id, socks[0].Inode); by != "" {
@@ -357,7 +399,7 @@ func (w *walk) deliver(b *branch) {
 			}
 		}
 		w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: says})
-		w.end(b, end{verdict: trace.Delivered})
+		w.end(b, end{verdict: trace.Delivered, listener: l})
 		return
 	}
 	reason := fmt.Sprintf("no socket listens on %s port %d", skb.ProtoName(p.Proto()), port)

@@ -40,9 +40,8 @@ func (w *walk) wrap(b *branch) (bool, error) {
 	switch {
 	case b.inner != nil:
 		return false, nil
-	case dev.Kind == "wireguard":
-		b.tunnel = &trace.Tunnel{Kind: dev.Kind, MTU: dev.MTU}
-		w.end(b, end{verdict: trace.Forwarded, reason: "wireguard encrypts it; its peers are not read"})
+	case dev.Kind == wireGuard:
+		w.encrypt(b, dev)
 		return true, nil
 	case dev.Tunnel == nil:
 		return false, nil
@@ -62,6 +61,10 @@ func (w *walk) wrap(b *branch) (bool, error) {
 		if err != nil && !errors.As(err, &refused) {
 			return false, err
 		}
+		if refused == nil && len(r.OneOf) > 0 && !r.PrefSrc.IsValid() {
+			w.sourceOfEach(b, r, t, dev)
+			return true, nil
+		}
 		if refused != nil || !r.PrefSrc.IsValid() {
 			w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: "for the outer packet to " + t.Destination.Addr().String()})
 			w.end(b, end{verdict: trace.Dropped, reason: fmt.Sprintf("there is no route to %s, where %s sends it", t.Destination.Addr(), dev.Name)})
@@ -69,19 +72,35 @@ func (w *walk) wrap(b *branch) (bool, error) {
 		}
 		t.Source = netip.AddrPortFrom(r.PrefSrc, t.Source.Port())
 	}
+	return true, w.send(b, t, dev)
+}
+
+// sourceOfEach sends the packet from the address that each of several next hops would give it.
+func (w *walk) sourceOfEach(b *branch, r node.Route, t *trace.Tunnel, dev node.Link) {
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		from := *t
+		from.Source = netip.AddrPortFrom(r.PrefSrc, t.Source.Port())
+		if err := w.send(b, &from, dev); err != nil {
+			w.fail(err)
+		}
+	})
+}
+
+// send puts the packet into an outer one, which goes its way.
+func (w *walk) send(b *branch, t *trace.Tunnel, dev node.Link) error {
 	proto, _ := tunnelProto(dev.Kind, b.p.Family)
 	o, err := skb.New(proto, t.Source, t.Destination)
 	if err != nil {
-		return false, fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
+		return fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
 	}
 	// The mark stays on a packet that a tunnel of the same namespace wraps (skb_scrub_packet); its connection does not.
 	o.Local, o.Mark = true, b.p.Mark
-	w.hop(b, trace.Hop{Hook: "tunnel", Action: fmt.Sprintf("%s wraps it for %s", dev.Name, t.Destination.Addr()), Says: says(t)})
+	w.hop(b, trace.Hop{Hook: "tunnel", Action: fmt.Sprintf("%s wraps it for %s", dev.Name, t.Destination.Addr()), Says: says(t), Tunnel: t})
 	w.remember(b)
 	b.inner, b.tunnel, b.p = b.p, t, o
 	b.route, b.looped = node.Route{}, false
 	w.fromTunnel(b)
-	return true, nil
+	return nil
 }
 
 func says(t *trace.Tunnel) string {
@@ -100,6 +119,8 @@ func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
 	switch kind {
 	case "vxlan", "geneve":
 		return skb.UDP, udpTunnelBytes
+	case wireGuard:
+		return skb.UDP, wireGuardBytes
 	case "gre":
 		return protoGRE, greBytes
 	case "gretap":
@@ -116,7 +137,7 @@ func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
 func (w *walk) outer(b *branch, dev node.Link) (*trace.Tunnel, error) {
 	c := dev.Tunnel
 	_, bytes := tunnelProto(dev.Kind, b.p.Family)
-	t := &trace.Tunnel{Kind: dev.Kind, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
+	t := &trace.Tunnel{Kind: dev.Kind, Device: dev.Name, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
 	remote, port := c.Remote, c.Port
 	hop := b.p.Dst()
 	if b.route.Gateway.IsValid() {
@@ -164,10 +185,15 @@ func (w *walk) hardwareAddr(dev node.Link, a netip.Addr) ([]byte, error) {
 	return nil, nil
 }
 
-// fromTunnel walks an outer packet from its routing decision on: the tunnel looks its route up without mark and ports.
+// fromTunnel walks an outer packet from its routing decision on: the tunnel looks its route up without mark and ports, but
+// for WireGuard, which has a mark of its own.
 func (w *walk) fromTunnel(b *branch) {
 	p := b.p
-	r, err := w.ns.Route(w.ctx, node.RouteQuery{Dst: p.Dst(), Src: p.Src()})
+	q := node.RouteQuery{Dst: p.Dst(), Src: p.Src()}
+	if b.tunnel.Kind == wireGuard {
+		q = wireGuardRoute(b.tunnel, p.Mark)
+	}
+	r, err := w.ns.Route(w.ctx, q)
 	var refused *node.RouteError
 	if errors.As(err, &refused) {
 		w.hop(b, trace.Hop{Hook: "route", Action: "no route", Says: fmt.Sprintf("for the outer packet to %s: %s", p.Dst(), refused.Errno)})
@@ -183,17 +209,31 @@ func (w *walk) fromTunnel(b *branch) {
 		w.fail(err)
 		return
 	}
-	for _, l := range links {
-		if l.Name == r.Out {
-			t := *b.tunnel
-			t.OuterMTU = l.MTU
-			b.tunnel = &t
+	w.eachHop(b, r, func(b *branch, r node.Route) {
+		if b.tunnel.OuterDevice != "" && b.tunnel.OuterDevice != r.Out {
+			w.anotherTunnel(b)
 		}
-	}
-	b.route = r
-	p.Out = r.Out
-	w.routeHop(b, "the outer packet")
-	w.pass(b, skb.Output, w.postrouting)
+		// The hop that wrapped the packet, the last one, holds the same tunnel.
+		b.tunnel.OuterDevice, b.tunnel.OuterMTU = r.Out, mtuOf(links, r)
+		if r.PathMTU != 0 {
+			b.tunnel.OuterMTU = min(b.tunnel.OuterMTU, r.PathMTU)
+		}
+		b.route = r
+		b.p.Out = r.Out
+		w.routeHop(b, "the outer packet")
+		w.pass(b, skb.Output, w.postrouting)
+	})
+}
+
+// anotherTunnel gives a branch whose outer packet leaves by another interface than that of the branch before it a step of
+// its own for the wrapping.
+func (w *walk) anotherTunnel(b *branch) {
+	t := *b.tunnel
+	b.tunnel = &t
+	h := w.trace.Hops[b.path.hop]
+	h.Tunnel = &t
+	b.path = &step{len(w.trace.Hops), b.path.before}
+	w.trace.Hops = append(w.trace.Hops, h)
 }
 
 // wrapped replaces a branch's packet by the outer packet that it arrives in.
@@ -215,6 +255,15 @@ func (w *walk) wrapped(b *branch, t *trace.Tunnel) error {
 	return nil
 }
 
+// inside goes on with the inner packet, as arriving on the tunnel interface.
+func (w *walk) inside(b *branch, name string, mark uint32) {
+	b.p = arrived(b.inner, name)
+	b.p.Mark = mark
+	b.inner, b.tunnel = nil, nil
+	b.route, b.looped = node.Route{}, false
+	w.fromInterface(b)
+}
+
 // unwrap lets the tunnel interface that takes an outer packet hand the inner one on, as arriving on itself.
 func (w *walk) unwrap(b *branch) {
 	links, err := w.ns.Links(w.ctx)
@@ -223,6 +272,10 @@ func (w *walk) unwrap(b *branch) {
 		return
 	}
 	t := b.tunnel
+	if t.Kind == wireGuard {
+		w.decrypt(b, links)
+		return
+	}
 	for _, l := range links {
 		if l.Kind != t.Kind || l.Tunnel == nil || !l.Up() {
 			continue
@@ -234,12 +287,7 @@ func (w *walk) unwrap(b *branch) {
 			continue
 		}
 		w.hop(b, trace.Hop{Hook: "tunnel", Action: "unwrapped by " + l.Name, Says: says(t)})
-		mark := b.p.Mark
-		b.p = arrived(b.inner, l.Name)
-		b.p.Mark = mark // it stays in the namespace
-		b.inner, b.tunnel = nil, nil
-		b.route, b.looped = node.Route{}, false
-		w.fromInterface(b)
+		w.inside(b, l.Name, b.p.Mark) // the mark stays in the namespace
 		return
 	}
 	reason := fmt.Sprintf("no %s interface of this node takes it", t.Kind)

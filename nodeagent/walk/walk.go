@@ -43,10 +43,15 @@ type Start struct {
 	Mark uint32
 	// Node is written into the hops.
 	Node string
+	// Owner is who sends a packet that starts in a process; nil when that is not known.
+	Owner *trace.Owner
 	// Follow lets the walk go on in the namespace at the other end of a veth pair; else it ends where the packet leaves.
 	Follow bool
 	// FromAddress starts the walk as a process in the namespace on this node that has the source address.
 	FromAddress bool
+	// Namespace is the namespace of the process that sends, by the id that a node knows it by; "" when that is not known. With
+	// FromAddress the walk starts there where no interface of the node leads to the source address.
+	Namespace string
 	// Reply makes the packet the first answer to a flow.
 	Reply bool
 	// Bytes is the packet from its network header on, when it is known in full: a packet of any kind, with extension headers,
@@ -111,7 +116,7 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		return nil, err
 	}
 	if s.FromAddress {
-		if w, err = w.placeOf(s.Source.Addr().Unmap()); err != nil {
+		if w, err = w.startPlace(); err != nil {
 			return nil, err
 		}
 	}
@@ -129,6 +134,7 @@ func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
 		Protocol: skb.ProtoName(s.Proto), Source: j.start.Source, Destination: j.start.Destination, In: in, Mark: trace.Mark(s.Mark),
 	})
 	if b.p.Local {
+		w.sent(b)
 		w.fromProcess(b)
 	} else {
 		w.fromInterface(b)
@@ -248,6 +254,9 @@ func (w *walk) begin() (*branch, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: no source address: %w", ErrStart, err)
 		}
+		if !r.PrefSrc.IsValid() && len(r.OneOf) > 0 {
+			return nil, fmt.Errorf("%w: the route to %s is by one of %d next hops, which give it different source addresses: say which one it has", ErrStart, s.Destination.Addr(), len(r.OneOf))
+		}
 		if !r.PrefSrc.IsValid() {
 			return nil, fmt.Errorf("%w: no route to %s gives it a source address", ErrStart, s.Destination.Addr())
 		}
@@ -300,6 +309,9 @@ func (w *walk) inputInterface(name string, source netip.Addr) (string, error) {
 		var refused *node.RouteError
 		if errors.As(err, &refused) {
 			return "", fmt.Errorf("%w: there is no route back to %s: say by --in where it comes from", ErrStart, source)
+		}
+		if err == nil && len(r.OneOf) > 0 {
+			return "", fmt.Errorf("%w: the route back to %s is by one of %d next hops: say by --in where it comes from", ErrStart, source, len(r.OneOf))
 		}
 		return r.Out, err
 	}

@@ -15,6 +15,9 @@ type ProbeRequest struct {
 	Source netip.Addr `json:"source,omitzero"`
 	// Destination is where the connections go.
 	Destination netip.AddrPort `json:"destination"`
+	// User and Group are those that the connections are opened as; nil for the agent's own.
+	User  *uint32 `json:"user,omitempty"`
+	Group *uint32 `json:"group,omitempty"`
 	// Count is the number of connections, 1 to MaxProbes; 0 means 1.
 	Count int `json:"count"`
 	// TimeoutMillis bounds the wait for each connection's answer, up to MaxProbeTimeoutMillis; 0 means 2000.

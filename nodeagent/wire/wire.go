@@ -38,6 +38,7 @@ type Request struct {
 	Describe *DescribeRequest `json:"describe,omitempty"`
 	Walk     *WalkRequest     `json:"walk,omitempty"`
 	Flows    *FlowsRequest    `json:"flows,omitempty"`
+	Affinity *AffinityRequest `json:"affinity,omitempty"`
 	Probe    *ProbeRequest    `json:"probe,omitempty"`
 	Facts    *FactsRequest    `json:"facts,omitempty"`
 }
@@ -49,6 +50,7 @@ type Answer struct {
 	Describe *DescribeAnswer `json:"describe,omitempty"`
 	Walk     *trace.Trace    `json:"walk,omitempty"`
 	Flows    *FlowsAnswer    `json:"flows,omitempty"`
+	Affinity *AffinityAnswer `json:"affinity,omitempty"`
 	Probe    *ProbeAnswer    `json:"probe,omitempty"`
 	Facts    *FactsAnswer    `json:"facts,omitempty"`
 	// Micros is the time the agent took for this answer, in microseconds.
@@ -140,6 +142,20 @@ type WalkRequest struct {
 	Arrives netip.Addr `json:"arrives,omitzero"`
 	// Tunnel is the outer packet that the packet arrives in, nil when it comes as it is. The outer packet is walked first.
 	Tunnel *trace.Tunnel `json:"tunnel,omitempty"`
+	// Sender is who sends a packet that starts in a process; nil when that is not known. Rules may tell senders apart.
+	Sender *Sender `json:"sender,omitempty"`
+}
+
+// Sender is the container that a packet starts in. Its process on the node decides as which user and group it sends; where
+// none is found, what the pod's specification demands.
+type Sender struct {
+	// ContainerID is that of the pod's status, "containerd://…"; empty when there is none.
+	ContainerID string `json:"containerID,omitempty"`
+	// Container is its name, for people.
+	Container string `json:"container,omitempty"`
+	// User and Group are runAsUser and runAsGroup, nil where the specification leaves them to the image.
+	User  *uint32 `json:"user,omitempty"`
+	Group *uint32 `json:"group,omitempty"`
 }
 
 // FlowsRequest asks for conntrack entries whose original direction goes to one of the destinations.
@@ -174,9 +190,11 @@ type Flow struct {
 	// Unreplied is true when no reply was seen.
 	Unreplied bool `json:"unreplied"`
 	// TimeoutSeconds is the time until the entry expires.
-	TimeoutSeconds int        `json:"timeoutSeconds"`
-	Mark           trace.Mark `json:"mark,omitempty"`
-	Zone           uint16     `json:"zone,omitempty"`
+	TimeoutSeconds int `json:"timeoutSeconds"`
+	// AgeSeconds is the time since the entry was made; nil when the kernel did not note it (nf_conntrack_timestamp is off).
+	AgeSeconds *int64     `json:"ageSeconds,omitempty"`
+	Mark       trace.Mark `json:"mark,omitempty"`
+	Zone       uint16     `json:"zone,omitempty"`
 }
 
 // Write sends v as one frame.

@@ -37,14 +37,6 @@ const (
 	headerDest     = 60
 )
 
-func extensionHeader(h byte) bool {
-	switch h {
-	case headerHop, headerRouting, headerFragment, headerESP, headerAuth, headerNone, headerDest:
-		return true
-	}
-	return false
-}
-
 // headers lists the chain of next header values from the IPv6 header on, the transport protocol last; whole is false when
 // a part of it is not known.
 func (c *call) headers() (chain []byte, whole bool) {

@@ -2,6 +2,7 @@ package xtables
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
@@ -49,17 +50,26 @@ func matchOwner(c *call) (bool, error) {
 	if flags&ownerGID != 0 {
 		low, high := u32(c.info, 8), u32(c.info, 12)
 		t := maybe
-		if c.p.Owner != nil {
-			t = triOf(c.p.Owner.GID >= low && c.p.Owner.GID <= high)
-			if t == no && flags&ownerGroups != 0 {
-				t = maybe
-			}
+		if o := c.p.Owner; o != nil {
+			t = groupIn(o, low, high, flags&ownerGroups != 0)
 		}
 		if c.decide(t, "the sender's group is "+span(uint64(low), uint64(high))) == (inv&ownerGID != 0) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// groupIn tells whether a sender's group, or with all one of its supplementary groups, is in a range.
+func groupIn(o *skb.Owner, low, high uint32, all bool) tri {
+	in := func(g uint32) bool { return g >= low && g <= high }
+	switch {
+	case !o.GIDUnknown && in(o.GID), all && slices.ContainsFunc(o.Groups, in):
+		return yes
+	case o.GIDUnknown, all && o.Groups == nil:
+		return maybe
+	}
+	return no
 }
 
 func textOwner(w *writer, info []byte) {

@@ -56,9 +56,6 @@ func same(value, known, mask, want []byte) tri {
 	return answer
 }
 
-// differs tells whether value&mask differs from want.
-func differs(value, known, mask, want []byte) tri { return same(value, known, mask, want).not() }
-
 // number is an unsigned integer of which some bits may not be known.
 type number struct{ value, known, width uint64 }
 

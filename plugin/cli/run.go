@@ -115,8 +115,13 @@ func (o *runOptions) choose(m *intent.Model, a *render.Answer) ([]intent.Node, e
 		if len(unknown) > 0 {
 			return nil, noSuchNode(m, unknown)
 		}
-		if len(skipped) > 0 {
+		if len(skipped) > 0 && len(chosen) == 0 {
 			return nil, &cluster.Problem{Sentence: skipped[0].Why, Next: "choose another node with --node, or repair this one: kubectl describe node " + skipped[0].Node}
+		}
+		for _, s := range skipped { // several clients may choose the nodes
+			if !slices.Contains(a.Skipped, s) {
+				a.Skipped = append(a.Skipped, s)
+			}
 		}
 		return chosen, nil
 	}

@@ -392,3 +392,18 @@ var (
 	nodesResource    = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 	servicesResource = schema.GroupVersionResource{Version: "v1", Resource: "services"}
 )
+
+func TestNamedNodeThatIsNotReadyIsNamedAndTheOthersAreTraced(t *testing.T) {
+	s := newShop(node("node3", 3, false))
+	o, out, _ := s.options(t)
+	o.nodes = []string{"node3", "node1"}
+	err := o.run(t.Context(), func(a *render.Answer) error { return render.Write(out, a, render.Human, false) })
+	says := strings.Join(strings.Fields(out.String()), " ")
+	if codeOf(err) != exitUnknown || !strings.Contains(says, "node node3 is not ready") || !strings.Contains(says, "node1 itself") {
+		t.Errorf("exit code %d\n%s", codeOf(err), out)
+	}
+	o.nodes = []string{"node3"}
+	if err := o.run(t.Context(), func(*render.Answer) error { return nil }); codeOf(err) != exitUnknown || !strings.Contains(err.Error(), "node node3 is not ready") {
+		t.Errorf("alone: %v", err)
+	}
+}

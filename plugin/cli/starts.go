@@ -72,7 +72,11 @@ func (o *runOptions) addOrigin(ctx context.Context, m *intent.Model, from origin
 	if err != nil {
 		return err
 	}
-	if why := cluster.NotRunning(pod); why != "" {
+	why := cluster.NotRunning(pod)
+	if why == "" && from.container != "" {
+		why = cluster.ContainerNotRunning(pod, from.container)
+	}
+	if why != "" {
 		a.Skipped = append(a.Skipped, intent.Skipped{Node: pod.Spec.NodeName, Client: from.text, Why: why + ", so that no packet can start there"})
 		return nil
 	}

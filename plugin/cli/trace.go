@@ -96,5 +96,6 @@ func (f *traceFlags) toOptions(cmd *cobra.Command, args []string) (*traceOptions
 	if run.probe, err = f.probe.value(); err != nil {
 		return nil, err
 	}
+	run.agents.Impersonate = run.probe > 0
 	return &traceOptions{runOptions: run, format: format}, nil
 }

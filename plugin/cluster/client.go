@@ -155,3 +155,22 @@ func NotRunning(p *corev1.Pod) string {
 	}
 	return ""
 }
+
+// ContainerNotRunning says in one sentence why no packet can start in a container of a running pod; empty when one can.
+func ContainerNotRunning(p *corev1.Pod, name string) string {
+	what := fmt.Sprintf("container %s of pod %s/%s", name, p.Namespace, p.Name)
+	for _, c := range append(slices.Clone(p.Status.ContainerStatuses), p.Status.InitContainerStatuses...) {
+		if c.Name != name {
+			continue
+		}
+		switch {
+		case c.State.Running != nil:
+			return ""
+		case c.State.Waiting != nil:
+			return fmt.Sprintf("%s waits (%s)", what, c.State.Waiting.Reason)
+		case c.State.Terminated != nil:
+			return fmt.Sprintf("%s has ended (%s)", what, c.State.Terminated.Reason)
+		}
+	}
+	return what + " does not run yet"
+}

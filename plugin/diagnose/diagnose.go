@@ -94,6 +94,8 @@ func compareWalk(m *intent.Model, n *survey.Node, w *survey.Walk, l *ledger) Com
 	}
 	drafts = append(drafts, checkEnds(m, w, v)...)
 	drafts = append(drafts, checkReplies(m, w)...)
+	drafts = append(drafts, checkMTU(w)...)
+	drafts = append(drafts, checkQueues(m, w, v)...)
 	if len(v.unknown) > 0 || unfollowed(w) {
 		c.Result = Unknown
 	}

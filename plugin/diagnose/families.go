@@ -18,5 +18,5 @@ func apiFamilies() []Family {
 
 // walkFamilies compare what a node's kernel does with what the API asks for.
 func walkFamilies() []Family {
-	return []Family{policyFamily(), endpointFamily(), fateFamily(), endsFamily(), masqueradeFamily(), flowFamily(), probeFamily(), unknownFamily()}
+	return []Family{policyFamily(), endpointFamily(), fateFamily(), endsFamily(), queueFamily(), masqueradeFamily(), flowFamily(), probeFamily(), unknownFamily()}
 }

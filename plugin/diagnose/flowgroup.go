@@ -26,6 +26,10 @@ type FlowGroup struct {
 	Count      int
 	// ExpiresSeconds is the longest time until one of them expires.
 	ExpiresSeconds int
+	// Zone is the conntrack zone of their original direction, 0 for the default one.
+	Zone uint16
+	// YoungestSeconds and OldestSeconds bound how long they have been there; nil unless the kernel notes it for every one.
+	YoungestSeconds, OldestSeconds *int64
 	// Nodes are where they were found.
 	Nodes []string
 }
@@ -36,6 +40,7 @@ func FlowGroups(m *intent.Model, nodes []*survey.Node) []FlowGroup {
 		endpoint        netip.AddrPort
 		state           string
 		unreplied, d, s bool
+		zone            uint16
 	}
 	var out []FlowGroup
 	for _, p := range m.Paths {
@@ -43,15 +48,17 @@ func FlowGroups(m *intent.Model, nodes []*survey.Node) []FlowGroup {
 		var groups []*FlowGroup
 		for _, n := range nodes {
 			for _, f := range n.FlowsOf(p) {
-				k := key{plainAddress(f.ReplySource), f.State, f.Unreplied, translatesDestination(f), translatesSource(f)}
+				k := key{plainAddress(f.ReplySource), f.State, f.Unreplied, translatesDestination(f), translatesSource(f), f.Zone}
 				g := by[k]
 				if g == nil {
 					_, current := known(m, p, k.endpoint)
-					g = &FlowGroup{Path: p, Endpoint: k.endpoint, Current: current, State: f.State, Unreplied: f.Unreplied, DNAT: k.d, SNAT: k.s}
+					g = &FlowGroup{Path: p, Endpoint: k.endpoint, Current: current, State: f.State, Unreplied: f.Unreplied, DNAT: k.d, SNAT: k.s, Zone: k.zone}
+					g.YoungestSeconds, g.OldestSeconds = f.AgeSeconds, f.AgeSeconds
 					by[k] = g
 					groups = append(groups, g)
 				}
 				g.Count++
+				g.age(f.AgeSeconds)
 				g.ExpiresSeconds = max(g.ExpiresSeconds, f.TimeoutSeconds)
 				if !slices.Contains(g.Nodes, n.Name) {
 					g.Nodes = append(g.Nodes, n.Name)
@@ -66,6 +73,20 @@ func FlowGroups(m *intent.Model, nodes []*survey.Node) []FlowGroup {
 		}
 	}
 	return out
+}
+
+// age counts one more flow's age in; one that is not known leaves that of the group unknown.
+func (g *FlowGroup) age(seconds *int64) {
+	if seconds == nil || g.OldestSeconds == nil {
+		g.YoungestSeconds, g.OldestSeconds = nil, nil
+		return
+	}
+	if *seconds < *g.YoungestSeconds {
+		g.YoungestSeconds = seconds
+	}
+	if *seconds > *g.OldestSeconds {
+		g.OldestSeconds = seconds
+	}
 }
 
 func translatesDestination(f wire.Flow) bool {

@@ -95,7 +95,14 @@ func flowText(f wire.Flow) string {
 	if f.Unreplied {
 		state += " [UNREPLIED]"
 	}
-	return fmt.Sprintf("conntrack %s %s: %s -> %s, replies from %s, expires in %ds", f.Protocol, state, f.Source, f.Destination, f.ReplySource, f.TimeoutSeconds)
+	more := ""
+	if f.AgeSeconds != nil {
+		more = fmt.Sprintf(", %ds old", *f.AgeSeconds)
+	}
+	if f.Zone != 0 {
+		more += fmt.Sprintf(", zone %d", f.Zone)
+	}
+	return fmt.Sprintf("conntrack %s %s: %s -> %s, replies from %s, expires in %ds%s", f.Protocol, state, f.Source, f.Destination, f.ReplySource, f.TimeoutSeconds, more)
 }
 
 // FlowsToGone counts the live flows of a node's access path that go to no endpoint of the API.

@@ -29,7 +29,7 @@ var (
 )
 
 func tunnelFamily() Family {
-	return Family{Name: "Tunnels", Kinds: []Kind{MTUTooSmall, VXLANChecksumOffload}, check: func(s *scene, l *ledger) {
+	return Family{Name: "Tunnels", Kinds: []Kind{MTUTooSmall, MTUAboveTunnel, VXLANChecksumOffload}, check: func(s *scene, l *ledger) {
 		s.facts(func(n *survey.Node, a *wire.FactsAnswer) {
 			for _, x := range a.Links {
 				checkTunnel(n, x, l)

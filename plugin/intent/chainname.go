@@ -1,10 +1,6 @@
 package intent
 
-import (
-	"crypto/sha256"
-	"encoding/base32"
-	"slices"
-)
+import "slices"
 
 // ServiceChains names the chains that kube-proxy's iptables mode has for the Service on every node: one for each port that
 // sends to endpoints of the whole cluster (pkg/proxy/iptables, servicePortPolicyClusterChain, 1.29 to 1.37).
@@ -16,15 +12,9 @@ func (m *Model) ServiceChains() []string {
 			name += ":" + p.Name
 		}
 		if slices.ContainsFunc(p.Endpoints, Endpoint.usable) && !m.InternalLocal {
-			out = append(out, "KUBE-SVC-"+hash16(name+p.Protocol))
+			out = append(out, "KUBE-SVC-"+kubeProxyHash(name+p.Protocol, 16))
 		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// hash16 is the part of a chain's name that tells Services apart.
-func hash16(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return base32.StdEncoding.EncodeToString(sum[:])[:16]
 }

@@ -5,7 +5,7 @@ import "testing"
 // The names are those that kube-proxy 1.37 gave to these Services.
 func TestChainNamesAreKubeProxys(t *testing.T) {
 	for name, want := range map[string]string{"ns1/svc1:p80tcp": "XPGD46QRK7WJZT7O", "default/kubernetes:httpstcp": "NPX46M4PTMTKRN6Y"} {
-		if got := hash16(name); got != want {
+		if got := kubeProxyHash(name, 16); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}

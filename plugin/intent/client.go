@@ -33,6 +33,8 @@ type Client struct {
 	PodNamespace string
 	Pod          string
 	Container    string
+	// Sender is the container whose process sends; its zero value when there is none or it is not known.
+	Sender Sender
 	// Invented is true when Source is a free address out of the node's pod range, because no pod runs there.
 	Invented bool
 }
@@ -80,7 +82,7 @@ func (m *Model) Clients(n Node, family Family, pods []corev1.Pod, outside netip.
 // PodClients are the clients that a running pod is, one for each IP family. A pod in its node's network is a process of the
 // node, which chooses the address itself.
 func PodClients(p *corev1.Pod, container string) []Client {
-	c := Client{Kind: FromPod, Node: p.Spec.NodeName, PodNamespace: p.Namespace, Pod: p.Name, Container: container}
+	c := Client{Kind: FromPod, Node: p.Spec.NodeName, PodNamespace: p.Namespace, Pod: p.Name, Container: container, Sender: senderOf(p, container)}
 	if p.Spec.HostNetwork {
 		c.Kind = FromNode
 		return []Client{c}
@@ -110,7 +112,7 @@ func (m *Model) podClient(n Node, family Family, pods []corev1.Pod) (Client, boo
 			}
 			used[a.Unmap()] = true
 			if p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil {
-				found = append(found, Client{Kind: FromPod, Node: n.Name, Source: a.Unmap(), PodNamespace: p.Namespace, Pod: p.Name})
+				found = append(found, Client{Kind: FromPod, Node: n.Name, Source: a.Unmap(), PodNamespace: p.Namespace, Pod: p.Name, Sender: senderOf(p, "")})
 			}
 			break
 		}

@@ -18,6 +18,7 @@ type builder struct {
 type hopKey struct {
 	node, namespace, hook, table, chain, action, says, text string
 	handle                                                  uint64
+	tunnel                                                  trace.Tunnel
 }
 
 // way is what a branch has behind it when it comes to a leg.
@@ -41,6 +42,9 @@ func (b *builder) add(h trace.Hop) int {
 	k := hopKey{node: h.Node, namespace: h.Namespace, hook: h.Hook, table: h.Table, chain: h.Chain, action: h.Action, says: h.Says}
 	if h.Rule != nil {
 		k.text, k.handle = h.Rule.Text, h.Rule.Handle
+	}
+	if h.Tunnel != nil {
+		k.tunnel = *h.Tunnel
 	}
 	if i, ok := b.index[k]; ok {
 		return i

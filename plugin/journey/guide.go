@@ -92,6 +92,9 @@ func (s Start) request() wire.WalkRequest {
 		r.Source = netip.AddrPortFrom(s.Client.Source, 0)
 	}
 	r.FromAddress = s.Client.Kind == intent.FromPod && !s.Client.Invented
+	if c := s.Client; c.Sender.Container != "" {
+		r.Sender = &wire.Sender{ContainerID: c.Sender.ID, Container: c.Sender.Container, User: c.Sender.User.Value(), Group: c.Sender.Group.Value()}
+	}
 	return r
 }
 

@@ -478,3 +478,27 @@ func TestSidecarOfTheClientTakesThePacket(t *testing.T) {
 		t.Error("a packet that leaves the node counts as taken by a sidecar")
 	}
 }
+
+func TestReplyToAnAddressOutsideThatIsAPodsEndsThere(t *testing.T) {
+	l := &land{answers: map[string]func(wire.WalkRequest) *trace.Trace{}}
+	l.answers["n1"] = func(r wire.WalkRequest) *trace.Trace {
+		tr := begin(r)
+		if r.Reply {
+			out(tr, "n1", "host", trace.Forwarded, client+":0", from(vip), via("10.0.0.2"))
+			return tr
+		}
+		out(tr, "n1", "pod web", trace.Delivered, "10.244.1.77:8080")
+		return tr
+	}
+	l.answers["n2"] = func(r wire.WalkRequest) *trace.Trace {
+		tr := begin(r)
+		out(tr, "n2", "pod client", trace.Local, client+":0", from(vip))
+		return tr
+	}
+	s := start()
+	s.Client = intent.Client{Kind: intent.FromOutside, Node: "n1", Source: s.Client.Source}
+	j := follow(t, l, s)
+	if len(j.Replies) != 1 || j.Replies[0].Return != journey.Symmetric {
+		t.Errorf("%+v", j.Replies)
+	}
+}

@@ -156,7 +156,9 @@ func (s Start) judge(there *trace.Trace, sent *trace.Outcome, b *builder, i int)
 		return Lost, fmt.Sprintf("it goes to %s on %s, and the client is %s", to, at, client)
 	}
 	if s.Client.Kind == intent.FromOutside {
-		if o.Verdict != trace.Forwarded {
+		// An address that the user gave for one outside may be a pod's, whose packets come by another node: then the reply
+		// ends in that pod.
+		if o.Verdict != trace.Forwarded && !inPod(b.trace, o) {
 			return Lost, "it ends on " + at + " and does not leave the cluster"
 		}
 	} else if o.Verdict == trace.Forwarded || at != s.Client.Node {
@@ -164,6 +166,9 @@ func (s Start) judge(there *trace.Trace, sent *trace.Outcome, b *builder, i int)
 	}
 	if from := unmap(o.Source); from != s.Destination {
 		return Untranslated, fmt.Sprintf("it comes from %s, and the client had asked %s", from, s.Destination)
+	}
+	if s.Client.Kind == intent.FromOutside && o.Verdict != trace.Forwarded && len(back) > 1 {
+		back = back[:len(back)-1] // the node that the client turned out to be on; the packet's way was not seen there
 	}
 	came := slices.Clone(nodes)
 	slices.Reverse(came)

@@ -55,6 +55,8 @@ type Options struct {
 	// PullSecrets name secrets of the namespace that hold registry credentials.
 	PullSecrets []string
 	Profile     Profile
+	// Impersonate lets agents open connections as the user and group of a client (CAP_SETUID and CAP_SETGID).
+	Impersonate bool
 	// Timeout bounds the start of the pods; the pods themselves end a little after it whatever happens.
 	Timeout time.Duration
 }
@@ -90,7 +92,7 @@ func podFor(o Options, run, node string) *corev1.Pod {
 				Args:            []string{"serve"},
 				Stdin:           true,
 				StdinOnce:       true,
-				SecurityContext: securityContext(o.Profile),
+				SecurityContext: securityContext(o.Profile, o.Impersonate),
 				Resources: corev1.ResourceRequirements{
 					Requests: corev1.ResourceList{
 						corev1.ResourceCPU:    resource.MustParse("10m"),
@@ -111,7 +113,7 @@ func podFor(o Options, run, node string) *corev1.Pod {
 	return pod
 }
 
-func securityContext(p Profile) *corev1.SecurityContext {
+func securityContext(p Profile, impersonate bool) *corev1.SecurityContext {
 	out := &corev1.SecurityContext{
 		RunAsUser:              ptr.To[int64](0),
 		RunAsNonRoot:           ptr.To(false),
@@ -127,6 +129,9 @@ func securityContext(p Profile) *corev1.SecurityContext {
 		// CAP_PERFMON would do for BPF alone, but runtimes and kernels before 5.8 do not know them.
 		// DAC_READ_SEARCH: which process of another user holds a socket stands in /proc/PID/fd, which only that user may list.
 		Add: []corev1.Capability{"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN", "DAC_READ_SEARCH"},
+	}
+	if impersonate {
+		out.Capabilities.Add = append(out.Capabilities.Add, "SETUID", "SETGID")
 	}
 	return out
 }

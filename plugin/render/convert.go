@@ -38,6 +38,7 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 			Dataplanes:     append([]wire.Dataplane{}, n.Describe.Dataplanes...),
 			ConntrackCount: n.Describe.ConntrackCount, ConntrackMax: n.Describe.ConntrackMax,
 			Flows: append([]wire.Flow{}, n.Flows...), FlowTotal: n.FlowTotal, FlowsError: n.FlowsError, AgentMicros: n.Micros,
+			AffinityTotal: n.AffinityTotal, AffinityError: n.AffinityError,
 		})
 	}
 	for _, p := range a.Model.Paths {
@@ -53,12 +54,14 @@ func NewServiceTrace(a *Answer) *ServiceTrace {
 	for _, g := range diagnose.FlowGroups(a.Model, a.Nodes) {
 		out.FlowGroups = append(out.FlowGroups, FlowGroup{
 			AccessPath: pathIndex(a.Model, g.Path), Endpoint: g.Endpoint, Current: g.Current, State: g.State, Unreplied: g.Unreplied,
-			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Nodes: g.Nodes,
+			NAT: g.NAT(), Count: g.Count, ExpiresSeconds: g.ExpiresSeconds, Zone: g.Zone, YoungestSeconds: g.YoungestSeconds,
+			OldestSeconds: g.OldestSeconds, Nodes: g.Nodes,
 		})
 	}
 	for i := range a.Report.Findings {
 		out.Findings = append(out.Findings, findingOf(a.Model, &a.Report.Findings[i]))
 	}
+	out.Affinity = affinityOf(a)
 	if f := a.Report.Lead(); f != nil {
 		out.Headline = onNodes(f) + f.Sentence
 	}

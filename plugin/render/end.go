@@ -60,6 +60,9 @@ func endOfBranch(m *intent.Model, c *diagnose.Comparison, index int, wide bool) 
 		}
 	case o.Verdict == trace.Delivered:
 		e.what = way + "delivered" + listener(t, o)
+		if l := o.Listener; l != nil && l.Full {
+			e.what, e.style = e.what+fmt.Sprintf(", its queue is full (%d of %d)", l.Queue, l.QueueMax), yellow
+		}
 	case diagnose.Deaf(o):
 		e.what, e.style = way+"refused: "+o.Reason, red
 	default:

@@ -16,6 +16,7 @@ func (p *page) flows(a *Answer) error {
 		return nil
 	}
 	const limit = 12
+	aged := slices.ContainsFunc(groups, func(g diagnose.FlowGroup) bool { return g.OldestSeconds != nil })
 	var rows [][]string
 	hidden := 0
 	for _, g := range groups {
@@ -40,11 +41,22 @@ func (p *page) flows(a *Answer) error {
 		} else if !p.wide {
 			nodes = short(nodes, 14)
 		}
-		rows = append(rows, []string{fmt.Sprint(slices.Index(a.Model.Paths, g.Path) + 1), to, state, fmt.Sprint(g.Count), g.NAT(), expiryText(g.ExpiresSeconds), nodes})
+		if g.Zone != 0 {
+			state += fmt.Sprintf(" zone %d", g.Zone)
+		}
+		row := []string{fmt.Sprint(slices.Index(a.Model.Paths, g.Path) + 1), to, state, fmt.Sprint(g.Count), g.NAT(), expiryText(g.ExpiresSeconds), nodes}
+		if aged {
+			row = slices.Insert(row, 5, ageText(g))
+		}
+		rows = append(rows, row)
 	}
 	p.blank()
 	p.line(bold, "FLOWS")
-	if err := p.table([]string{"PATH", "TO", "STATE", "FLOWS", "NAT", "EXPIRES", "NODES"}, rows); err != nil {
+	header := []string{"PATH", "TO", "STATE", "FLOWS", "NAT", "EXPIRES", "NODES"}
+	if aged {
+		header = slices.Insert(header, 5, "AGE")
+	}
+	if err := p.table(header, rows); err != nil {
 		return err
 	}
 	if hidden > 0 {
@@ -63,6 +75,18 @@ func strayText(m *intent.Model, g diagnose.FlowGroup) string {
 	default:
 		return " (gone)"
 	}
+}
+
+// ageText is how long flows have been there; "?" when the kernel does not say.
+func ageText(g diagnose.FlowGroup) string {
+	if g.OldestSeconds == nil {
+		return "?"
+	}
+	young, old := expiryText(int(*g.YoungestSeconds)), expiryText(int(*g.OldestSeconds))
+	if young == old {
+		return old
+	}
+	return young + "-" + old
 }
 
 // expiryText is a time in the largest unit that says enough.

@@ -26,6 +26,9 @@ func writeHuman(w io.Writer, a *Answer, wide, colour bool) error {
 	if err := p.compare(a); err != nil {
 		return err
 	}
+	if err := p.affinity(a); err != nil {
+		return err
+	}
 	if err := p.flows(a); err != nil {
 		return err
 	}

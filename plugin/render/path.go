@@ -131,11 +131,11 @@ func (p *page) hops(t *trace.Trace, path []int) {
 	}
 }
 
-// routine reports whether a step says nothing that a reader looks for: a policy that accepts, or a jump whose rule gives
-// no reason and whose target the next line shows.
+// routine reports whether a step says nothing that a reader looks for: who sends, a policy that accepts, or a jump whose
+// rule gives no reason and whose target the next line shows.
 func routine(h *trace.Hop) bool {
 	if h.Rule == nil {
-		return h.Action == "policy accept" || h.Action == "accept" || h.Action == "continue"
+		return h.Hook == "process" || h.Action == "policy accept" || h.Action == "accept" || h.Action == "continue"
 	}
 	return isJump(h) && h.Says == "" && h.Rule.Comment == ""
 }

@@ -24,8 +24,10 @@ type ServiceTrace struct {
 	AccessPaths []AccessPath `json:"accessPaths"`
 	Walks       []Walk       `json:"walks"`
 	FlowGroups  []FlowGroup  `json:"flowGroups"`
-	Findings    []Finding    `json:"findings"`
-	NotTraced   []NotTraced  `json:"notTraced"`
+	// Affinity are the clients that session affinity keeps with an endpoint.
+	Affinity  []Affinity  `json:"affinity"`
+	Findings  []Finding   `json:"findings"`
+	NotTraced []NotTraced `json:"notTraced"`
 	// NotRead says what could not be read of the API and would only have explained more.
 	NotRead []string `json:"notRead"`
 	// Probes are real connections; absent without --probe.
@@ -82,9 +84,12 @@ type Node struct {
 	ConntrackMax   int              `json:"conntrackMax"`
 	Flows          []wire.Flow      `json:"flows"`
 	// FlowTotal counts the flows beyond the limit of what is listed too.
-	FlowTotal   int    `json:"flowTotal"`
-	FlowsError  string `json:"flowsError,omitempty"`
-	AgentMicros int64  `json:"agentMicros"`
+	FlowTotal  int    `json:"flowTotal"`
+	FlowsError string `json:"flowsError,omitempty"`
+	// AffinityTotal counts the clients beyond the limit of what is listed under affinity too.
+	AffinityTotal int    `json:"affinityTotal,omitempty"`
+	AffinityError string `json:"affinityError,omitempty"`
+	AgentMicros   int64  `json:"agentMicros"`
 }
 
 // AccessPath is one way in.
@@ -163,8 +168,26 @@ type FlowGroup struct {
 	NAT   string `json:"nat"`
 	Count int    `json:"count"`
 	// ExpiresSeconds is the longest time until one of them expires.
-	ExpiresSeconds int      `json:"expiresSeconds"`
-	Nodes          []string `json:"nodes"`
+	ExpiresSeconds int `json:"expiresSeconds"`
+	// Zone is the conntrack zone, absent for the default one.
+	Zone uint16 `json:"zone,omitempty"`
+	// YoungestSeconds and OldestSeconds bound how long they have been there; absent where the kernel does not note it.
+	YoungestSeconds *int64   `json:"youngestSeconds,omitempty"`
+	OldestSeconds   *int64   `json:"oldestSeconds,omitempty"`
+	Nodes           []string `json:"nodes"`
+}
+
+// Affinity is a client whose next connection goes to the same endpoint.
+type Affinity struct {
+	Node     string         `json:"node"`
+	Client   netip.Addr     `json:"client"`
+	Endpoint netip.AddrPort `json:"endpoint"`
+	// Current is true when it is an endpoint of the Service today.
+	Current bool `json:"current"`
+	// LeftSeconds is how long the node remembers it without another connection.
+	LeftSeconds int64 `json:"leftSeconds"`
+	// Where names the list or set of the kernel.
+	Where string `json:"where"`
 }
 
 // Client is where a walk starts.

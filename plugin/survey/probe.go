@@ -62,8 +62,12 @@ func probeRequest(n *Node, w *Walk, count int, timeout time.Duration) *wire.Prob
 	if w.Client.Kind == intent.FromPod {
 		source = w.Client.Source
 	}
-	return &wire.ProbeRequest{
+	r := &wire.ProbeRequest{
 		Protocol: w.Path.Protocol, Source: source, Destination: w.Destination, Count: count,
 		TimeoutMillis: int(timeout.Milliseconds()), Rules: wire.ProbeRules(w.Trace, n.Name),
 	}
+	if o := w.Trace.Packet.Owner; o != nil {
+		r.User, r.Group = &o.User, o.Group
+	}
+	return r
 }

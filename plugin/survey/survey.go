@@ -26,6 +26,11 @@ type Node struct {
 	FlowTotal int
 	// FlowsError says why flows could not be read; empty when they were.
 	FlowsError string
+	// Affinity are the clients that the node keeps with an endpoint; Total counts those beyond the limit too.
+	Affinity      []wire.AffinityEntry
+	AffinityTotal int
+	// AffinityError says why they could not be read; empty when they were, or when the Service has no session affinity.
+	AffinityError string
 	// Facts are what the node tells beyond walks and flows; nil when they could not be had, and then FactsError says why.
 	Facts      *wire.FactsAnswer
 	FactsError string
@@ -143,15 +148,17 @@ func describe(ctx context.Context, a journey.Agent, n intent.Node) (*Node, error
 	return out, nil
 }
 
-// observe asks for the flows to the Service, of every protocol, and for the node's facts, all at once.
+// observe asks for the flows to the Service, of every protocol, for the clients that session affinity keeps, and for the
+// node's facts, all at once.
 func observe(ctx context.Context, a journey.Agent, m *intent.Model, n *Node) error {
 	requests := flowRequests(m, n)
-	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests)+1)
+	answers, errs := make([]*wire.Answer, len(requests)), make([]error, len(requests)+2)
 	var (
 		wg    sync.WaitGroup
 		facts *wire.Answer
 	)
 	wg.Go(func() { facts, errs[len(requests)] = a.Ask(ctx, wire.Request{Facts: factsRequest(m)}) })
+	wg.Go(func() { errs[len(requests)+1] = affinity(ctx, a, m, n) })
 	for i, r := range requests {
 		wg.Go(func() { answers[i], errs[i] = a.Ask(ctx, wire.Request{Flows: r}) })
 	}

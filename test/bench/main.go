@@ -30,6 +30,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	nft := flags.String("nftables", "500,1000,2000,5000", "numbers of Services in nftables mode")
 	xtNFT := flags.String("iptables-nft", "1000,5000,10000", "numbers of Services in iptables mode with the nft variant")
 	legacy := flags.String("iptables-legacy", "1000,5000,10000", "numbers of Services in iptables mode with the legacy variant")
+	flows := flags.String("flows", "500000", "numbers of flows in a connection tracking table")
 	file := flags.String("o", "", "write the page there too")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -50,6 +51,19 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			states = append(states, state{b.backend, n})
 		}
 	}
+	tables, err := parseFlows(*flows)
+	if err != nil {
+		return fmt.Errorf("-flows: %w", err)
+	}
+	for _, s := range tables { // it would be a pity to learn at the end that this may not be
+		restore, err := allowFlows(s.flows)
+		if err != nil {
+			return fmt.Errorf("-flows %d: %w", s.flows, err)
+		}
+		if err := restore(); err != nil {
+			return err
+		}
+	}
 	p, err := build(ctx, progress)
 	if err != nil {
 		return err
@@ -63,7 +77,18 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		rows = append(rows, r)
 	}
-	page := report(rows)
+	var flowRows []flowRow
+	for _, s := range tables {
+		r, err := measureFlows(ctx, p, s, *runs, progress)
+		if err != nil {
+			return fmt.Errorf("%d flows, %s: %w", s.flows, s.family, err)
+		}
+		flowRows = append(flowRows, r)
+	}
+	page := flowsReport(flowRows)
+	if len(rows) > 0 {
+		page = report(rows) + page
+	}
 	if _, err := io.WriteString(out, page); err != nil {
 		return err
 	}

@@ -84,3 +84,21 @@ func (n *Node) CableMTU(ctx context.Context, mtu int) (restore func(context.Cont
 	}
 	return func(ctx context.Context) error { return set(ctx, switchMTU, "65535") }, set(ctx, mtu, "1")
 }
+
+// DropFragments makes the nodes' network lose every fragment of a packet, as the networks of some providers do, until
+// restore. What is tunnelled and does not fit is then gone.
+func (l *Lab) DropFragments(ctx context.Context) (restore func(context.Context) error, err error) {
+	const rules = `table bridge lossy {
+	chain forward {
+		type filter hook forward priority 0
+		ip frag-off & 0x3fff != 0 drop
+		exthdr frag exists drop
+	}
+}`
+	onSwitch := func(ctx context.Context, input string, argv ...string) error {
+		_, err := l.Outside().output(l.nsenter(ctx, []string{fmt.Sprintf("--target=%d", l.record.Init.PID), "--net"}, false, argv), input, argv)
+		return err
+	}
+	return func(ctx context.Context) error { return onSwitch(ctx, "", "nft", "delete", "table", "bridge", "lossy") },
+		onSwitch(ctx, rules, "nft", "-f", "-")
+}

@@ -241,7 +241,8 @@ func (g *nftGenerator) statement(c nftPlace, ports string) string {
 		if g.p.v4 {
 			list = append(list, "ip ttl set 63")
 		}
-		if d.one(3) && c.only("prerouting", "forward") {
+		// On a bridge the new destination may have no neighbour, which no rule shows.
+		if d.one(3) && c.only("prerouting", "forward") && !g.bridged {
 			list = append(list, fmt.Sprintf("%s daddr set %s", g.ip(), pick(d, p.pods...)))
 			if ports == "tcp" || ports == "udp" {
 				list = append(list, ports+" dport set 8080")

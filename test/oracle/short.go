@@ -4,12 +4,32 @@ package oracle
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
 
-// caseFor makes the n-th case in which a construct has a chance to decide, nil when no generator knows it.
+// caseFor makes the n-th case in which a construct has a chance to decide, nil when no generator knows it. Packets cost less
+// than rule sets, so it sends more than others.
 func caseFor(seed, n uint64, construct string) *Case {
+	c := shortCase(seed, n, construct)
+	if c == nil || c.bridged() {
+		return c
+	}
+	p := &pool4
+	if len(c.Shots) > 0 && c.Shots[0].Dst.Addr().Is6() {
+		p = &pool6
+	}
+	for _, s := range generalShots(newDice(seed, n), p, 14) {
+		if s.Src.Port() != 0 {
+			s.Src = netip.AddrPortFrom(s.Src.Addr(), s.Src.Port()+10000)
+		}
+		c.Shots = append(c.Shots, s)
+	}
+	return c
+}
+
+func shortCase(seed, n uint64, construct string) *Case {
 	d := newDice(seed^0x5ca1ab1e, n)
 	name := fmt.Sprintf("for %s seed %d number %d", construct, seed, n)
 	kind, word, _ := strings.Cut(construct, " ")

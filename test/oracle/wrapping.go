@@ -108,9 +108,8 @@ func (s segment) middle() (b []byte, next uint8) {
 // fragments cuts the packet in two.
 func (s segment) fragments() (first, later []byte) {
 	whole := s.bytes()
-	at := len(whole)
 	if s.src.Addr().Is4() {
-		at = int(whole[0]&15) * 4
+		at := int(whole[0]&15) * 4
 		first, later = slices.Clone(whole[:at+cutAt]), append(slices.Clone(whole[:at]), whole[at+cutAt:]...)
 		first[6] = 0x20 // more fragments
 		later[7] = cutAt / 8

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"time"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
@@ -22,11 +24,13 @@ const (
 	ctaCountersOrig  = 9
 	ctaCountersReply = 10
 	ctaZone          = 18
+	ctaTimestamp     = 20
 	ctaLabels        = 22
 	ctaFilter        = 25
 
 	ctaTupleIP    = 1
 	ctaTupleProto = 2
+	ctaTupleZone  = 3
 
 	ctaFilterOrigFlags  = 1
 	ctaFilterReplyFlags = 2
@@ -51,9 +55,9 @@ func Decode(data []byte) (*skb.Conn, error) {
 		var err error
 		switch typ {
 		case ctaTupleOrig:
-			c.Orig, err = decodeTuple(b)
+			c.Orig, err = decodeTuple(b, &c.Zone)
 		case ctaTupleReply:
-			c.Reply, err = decodeTuple(b)
+			c.Reply, err = decodeTuple(b, &c.ReplyZone)
 		case ctaStatus:
 			err = be32(b, &c.Status)
 		case ctaMark:
@@ -65,6 +69,9 @@ func Decode(data []byte) (*skb.Conn, error) {
 				return errors.New("a short conntrack zone")
 			}
 			c.Zone = binary.BigEndian.Uint16(b)
+			c.ReplyZone = c.Zone
+		case ctaTimestamp:
+			err = decodeTimestamp(b, &c.Started)
 		case ctaLabels:
 			c.Labels = append([]byte(nil), b...)
 		case ctaHelp:
@@ -116,6 +123,22 @@ func decodeCounters(b []byte, packets, bytes *uint64) error {
 	})
 }
 
+// decodeTimestamp reads CTA_TIMESTAMP_START: nanoseconds since 1970, noted where net.netfilter.nf_conntrack_timestamp is on.
+func decodeTimestamp(b []byte, start *time.Time) error {
+	return nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ != 1 {
+			return nil
+		}
+		if len(b) < 8 {
+			return fmt.Errorf("a time stamp of %d bytes", len(b))
+		}
+		if v := binary.BigEndian.Uint64(b); v != 0 && v <= math.MaxInt64 {
+			*start = time.Unix(0, int64(v))
+		}
+		return nil
+	})
+}
+
 func decodeProtoinfo(c *skb.Conn, b []byte) error {
 	return nlattr.Each(b, func(typ uint16, b []byte) error {
 		if typ != 1 { // CTA_PROTOINFO_TCP
@@ -134,13 +157,19 @@ func decodeProtoinfo(c *skb.Conn, b []byte) error {
 	})
 }
 
-func decodeTuple(b []byte) (skb.Tuple, error) {
+// decodeTuple reads a tuple. An entry that is in a zone with one of its directions only has the zone in that tuple.
+func decodeTuple(b []byte, zone *uint16) (skb.Tuple, error) {
 	var t skb.Tuple
 	var src, dst netip.Addr
 	var sport, dport uint16
 	var typ8, code uint8
 	err := nlattr.Each(b, func(typ uint16, b []byte) error {
 		switch typ {
+		case ctaTupleZone:
+			if len(b) < 2 {
+				return errors.New("a short conntrack zone")
+			}
+			*zone = binary.BigEndian.Uint16(b)
 		case ctaTupleIP:
 			return nlattr.Each(b, func(typ uint16, b []byte) error {
 				a, ok := netip.AddrFromSlice(b)

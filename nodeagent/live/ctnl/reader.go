@@ -5,11 +5,13 @@
 package ctnl
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -85,26 +87,42 @@ func readError(err error) error {
 // kernel filters (CTA_FILTER, Linux 5.8 and later); what an older kernel sends beyond that is filtered here.
 // When the kernel interrupts the dump, reset is called and the reading starts again.
 func (r *Reader) To(ctx context.Context, proto uint8, dst netip.AddrPort, reset func(), f func(*skb.Conn) error) error {
-	t := skb.Tuple{Proto: proto, Dst: dst}
+	return r.ToAny(ctx, proto, []netip.Addr{dst.Addr()}, dst.Port(), reset, f)
+}
+
+// ToAny is To for one of several addresses of one family with the same port. It takes one walk of the kernel through its
+// table; of more than one address, and for IPv6, the kernel sends all entries to this port, and the choice is made here.
+func (r *Reader) ToAny(ctx context.Context, proto uint8, dst []netip.Addr, port uint16, reset func(), f func(*skb.Conn) error) error {
+	if len(dst) == 0 {
+		return nil
+	}
+	t := skb.Tuple{Proto: proto, Dst: netip.AddrPortFrom(dst[0], port)}
 	flags := uint32(filterProto)
-	if dst.Addr().Is4() {
+	if len(dst) == 1 && dst[0].Is4() {
 		// For IPv6 the kernel's comparison is upside down: it leaves out the entries with this address and sends all
 		// others (ctnetlink_filter_match_tuple, net/netfilter/nf_conntrack_netlink.c, 5.8 to 6.18 at least).
 		flags |= filterIPDst
 	}
-	if dst.Port() != 0 {
+	if port != 0 {
 		flags |= filterPortDst
 	}
-	body := nlattr.Append(header(dst.Addr()), ctaTupleOrig|nlattr.Nested, encodeTuple(t, true))
+	body := nlattr.Append(header(dst[0]), ctaTupleOrig|nlattr.Nested, encodeTuple(t, true))
 	body = nlattr.Append(body, ctaFilter|nlattr.Nested,
 		nlattr.Append(nlattr.Append(nil, ctaFilterOrigFlags, nlattr.Uint32(flags)), ctaFilterReplyFlags, nlattr.Uint32(0)))
+	addresses := make([][]byte, len(dst))
+	for i, a := range dst {
+		addresses[i] = a.AsSlice()
+	}
 	err := nlsock.Retry(ctx, reset, func() error {
 		return r.sock.Do(ctx, msgGet, unix.NLM_F_DUMP, body, func(m nlsock.Message) error {
+			if !slices.ContainsFunc(addresses, func(a []byte) bool { return bytes.Contains(m.Data, a) }) {
+				return nil // of the many that the kernel may send beyond what was asked, not worth decoding
+			}
 			c, err := Decode(m.Data)
 			if err != nil {
 				return err
 			}
-			if c.Orig.Proto != proto || c.Orig.Dst.Addr() != dst.Addr() || dst.Port() != 0 && c.Orig.Dst.Port() != dst.Port() {
+			if c.Orig.Proto != proto || !slices.Contains(dst, c.Orig.Dst.Addr()) || port != 0 && c.Orig.Dst.Port() != port {
 				return nil
 			}
 			return f(c)

@@ -93,6 +93,17 @@ func TestFlowsAreFoundByTupleAndByDestination(t *testing.T) {
 	if got := found(skb.TCP, "10.96.0.25:53"); len(got) != 0 {
 		t.Errorf("by TCP: %v, want none", got)
 	}
+	any := 0
+	err = r.ToAny(ctx, skb.UDP, []netip.Addr{netip.MustParseAddr("10.96.0.25"), netip.MustParseAddr("10.0.0.1")}, 53, func() { any = 0 }, func(c *skb.Conn) error {
+		any++
+		return nil
+	})
+	if err != nil || any != 2 {
+		t.Errorf("to one of two addresses: %d, %v, want two flows", any, err)
+	}
+	if err := r.ToAny(ctx, skb.UDP, nil, 53, nil, nil); err != nil {
+		t.Errorf("to none: %v", err)
+	}
 	count, limit, err := r.Fill(ctx)
 	if err != nil || count < 3 || limit <= 0 {
 		t.Errorf("fill %d of %d, %v", count, limit, err)

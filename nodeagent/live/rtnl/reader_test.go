@@ -4,6 +4,7 @@ package rtnl
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
@@ -220,5 +222,31 @@ func TestFIBStateIsBounded(t *testing.T) {
 	}
 	if s, err := r.FIBState(context.Background(), 1000); err != nil || len(s.Routes) <= 3 {
 		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestLearntPathMTUIsNotTheRoutesOwn(t *testing.T) {
+	message := func(flags uint32, expires uint32) []byte {
+		rtm := make([]byte, unix.SizeofRtMsg)
+		rtm[0], rtm[7] = unix.AF_INET, unix.RTN_UNICAST
+		binary.NativeEndian.PutUint32(rtm[8:], flags)
+		cache := make([]byte, 32)
+		binary.NativeEndian.PutUint32(cache[8:], expires)
+		b := nlattr.Append(rtm, unix.RTA_METRICS|nlattr.Nested, nlattr.Append(nil, unix.RTAX_MTU, nlattr.Uint32(1350)))
+		return nlattr.Append(b, unix.RTA_CACHEINFO, cache)
+	}
+	r := &Reader{}
+	for name, c := range map[string]struct {
+		message []byte
+		want    node.Route
+	}{
+		"learnt":                   {message(unix.RTM_F_CLONED, 59900), node.Route{Type: node.RouteUnicast, PathMTU: 1350}},
+		"of the route":             {message(unix.RTM_F_CLONED, 0), node.Route{Type: node.RouteUnicast, MTU: 1350}},
+		"of a route that runs out": {message(0, 59900), node.Route{Type: node.RouteUnicast, MTU: 1350}},
+	} {
+		got, err := r.decodeRoute(t.Context(), c.message)
+		if d := cmp.Diff(c.want, got, cmpopts.EquateComparable(netip.Addr{})); err != nil || d != "" {
+			t.Errorf("%s: %v %s", name, err, d)
+		}
 	}
 }

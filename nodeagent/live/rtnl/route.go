@@ -161,6 +161,7 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 		return out, errors.New("a short route message")
 	}
 	out.Type, out.Table = node.RouteType(data[7]), uint32(data[4])
+	cloned, expires := binary.NativeEndian.Uint32(data[8:])&unix.RTM_F_CLONED != 0, false
 	err := nlattr.Each(data[unix.SizeofRtMsg:], func(typ uint16, b []byte) error {
 		switch typ {
 		case unix.RTA_OIF, unix.RTA_TABLE:
@@ -200,9 +201,15 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 				}
 				return nil
 			})
+		case unix.RTA_CACHEINFO:
+			// Of struct rta_cacheinfo, rta_expires: an exception that the kernel has learnt (rt_fill_info, rt6_fill_node).
+			expires = len(b) >= 12 && binary.NativeEndian.Uint32(b[8:]) != 0
 		}
 		return nil
 	})
+	if cloned && expires {
+		out.MTU, out.PathMTU = 0, out.MTU
+	}
 	return out, err
 }
 

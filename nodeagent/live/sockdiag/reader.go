@@ -23,11 +23,19 @@ const (
 	messageSize      = 72 // struct inet_diag_msg
 	stateClose       = 7  // TCP_CLOSE: an unconnected UDP socket
 	stateListen      = 10 // TCP_LISTEN
+	attrMemory       = 7  // INET_DIAG_SKMEMINFO: an array of 32-bit numbers (enum sk_meminfo_vars)
 	attrV6Only       = 11 // INET_DIAG_SKV6ONLY
+
+	memoryReceived = 0 // SK_MEMINFO_RMEM_ALLOC
+	memoryBuffer   = 1 // SK_MEMINFO_RCVBUF
+	memoryDrops    = 8 // SK_MEMINFO_DROPS, since Linux 4.6
 )
 
 // Reader answers node.Sockets. It is not safe for concurrent use.
-type Reader struct{ sock *nlsock.Socket }
+type Reader struct {
+	sock  *nlsock.Socket
+	count *nlsock.Counter
+}
 
 // New opens a reader in the calling thread's network namespace. count may be nil.
 func New(count *nlsock.Counter) (*Reader, error) {
@@ -35,7 +43,7 @@ func New(count *nlsock.Counter) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{s}, nil
+	return &Reader{s, count}, nil
 }
 
 // Close closes the reader's socket.
@@ -54,7 +62,7 @@ func (r *Reader) OnPort(ctx context.Context, proto uint8, f skb.Family, port uin
 	var out []node.Socket
 	for _, family := range families {
 		req := make([]byte, requestSize)
-		req[0], req[1] = family, proto
+		req[0], req[1], req[2] = family, proto, 1<<(attrMemory-1)
 		binary.NativeEndian.PutUint32(req[4:], 1<<state)
 		var part []node.Socket
 		err := nlsock.Retry(ctx, func() { part = nil }, func() error {
@@ -126,9 +134,24 @@ func decode(data []byte) (node.Socket, error) {
 	s.Interface = int(binary.NativeEndian.Uint32(data[40:]))
 	s.UID = binary.NativeEndian.Uint32(data[64:])
 	s.Inode = uint64(binary.NativeEndian.Uint32(data[68:]))
+	if s.Listener = data[1] == stateListen; s.Listener {
+		s.Queue, s.QueueMax = binary.NativeEndian.Uint32(data[56:]), binary.NativeEndian.Uint32(data[60:])
+	}
 	err := nlattr.Each(data[messageSize:], func(typ uint16, b []byte) error {
-		if typ == attrV6Only && len(b) >= 1 {
+		switch {
+		case typ == attrV6Only && len(b) >= 1:
 			s.V6Only = b[0] != 0
+		case typ == attrMemory:
+			memory := func(i int) uint32 {
+				if len(b) < 4*(i+1) {
+					return 0
+				}
+				return binary.NativeEndian.Uint32(b[4*i:])
+			}
+			s.Drops = memory(memoryDrops)
+			if !s.Listener {
+				s.Queue, s.QueueMax = memory(memoryReceived), memory(memoryBuffer)
+			}
 		}
 		return nil
 	})

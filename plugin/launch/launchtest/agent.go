@@ -21,6 +21,8 @@ type Agent struct {
 	Probe func(wire.ProbeRequest) *wire.ProbeAnswer
 	// Flows answers every request for flows of its protocol.
 	Flows []wire.Flow
+	// Affinity answers a request for the clients that stay with an endpoint.
+	Affinity []wire.AffinityEntry
 	// Facts are the node's; nil answers that there are none.
 	Facts *wire.FactsAnswer
 	// Version is the wire version it claims; 0 is the right one.
@@ -76,6 +78,8 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 		}
 		f.Total = len(f.Flows)
 		ans.Flows = &f
+	case req.Affinity != nil:
+		ans.Affinity = &wire.AffinityAnswer{Entries: a.Affinity, Total: len(a.Affinity)}
 	case req.Probe != nil && a.Probe != nil:
 		ans.Probe = a.Probe(*req.Probe)
 	case req.Facts != nil:

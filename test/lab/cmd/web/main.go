@@ -2,7 +2,9 @@
 // from, and the address it was accepted on, over HTTP and, on the same ports, over UDP (one datagram in, one out). An
 // answer is at least as large as the question (the body of an HTTP request), to 60000 bytes.
 //
-//	web [--listen ADDR:PORT[,ADDR:PORT...]]
+//	web [--listen ADDR:PORT[,ADDR:PORT...]] [--stuck BACKLOG]
+//
+// With --stuck it listens with this backlog and never accepts a connection nor reads a datagram.
 //
 // The pod's and node's names come from the environment (POD, NODE). An address may be empty (":8080") for all of both
 // families.
@@ -36,10 +38,15 @@ type answer struct {
 
 func main() {
 	listen := flag.String("listen", ":8080", "addresses to listen on, TCP and UDP, separated by commas")
+	backlog := flag.Int("stuck", -1, "listen with this backlog and never accept nor read")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, strings.Split(*listen, ",")); err != nil {
+	serve := func() error { return run(ctx, strings.Split(*listen, ",")) }
+	if *backlog >= 0 {
+		serve = func() error { return stuck(ctx, strings.Split(*listen, ","), *backlog) }
+	}
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "web:", err)
 		os.Exit(1)
 	}
