@@ -107,7 +107,7 @@ var proxyFaults = []fault{
 		proof: []string{"chain nat-prerouting in table kube-proxy", "is missing"},
 	},
 	{
-		name: "two iptables backends", want: "two-iptables-backends", hence: []string{"endpoint-not-in-api", "undetermined"}, node: 1,
+		name: "two iptables backends", want: "two-iptables-backends", hence: []string{"endpoint-not-in-api", "endpoint-missing-in-kernel"}, node: 1,
 		cause: shell(leftBehind("iptables-legacy")), repair: shell(cleanedUp("iptables-legacy")),
 		real:  fails(clientPod, clusterIP),
 		proof: []string{"iptables (nft)", "iptables (legacy)"},
