@@ -38,14 +38,13 @@ func judge(c *Case, o *Observation) Judgement {
 		j.Problem = "the kernel's fate is not the one recorded"
 		return j
 	}
-	// A rule that copies packets makes two that look alike: either may be the one.
-	copied := len(o.seen) > 1 && (c.mentions("-j TEE") || c.mentions(" dup to "))
+	fates := o.fates(c)
 	for i, out := range o.Trace.Outcomes {
 		if out.Verdict == trace.Undetermined {
 			j.Decided = false
 			continue
 		}
-		if fit(c, o, o.Fate, out) || copied && slices.ContainsFunc(o.seen, func(f Fate) bool { return fit(c, o, f, out) }) {
+		if slices.ContainsFunc(fates, func(f Fate) bool { return fit(c, o, f, out) }) {
 			j.Fits = append(j.Fits, i)
 			j.Outcome = i
 		}
@@ -60,6 +59,20 @@ func judge(c *Case, o *Observation) Judgement {
 		j.Problem = "the engine leaves something undetermined that is modelled"
 	}
 	return j
+}
+
+// fates are what may have become of the packet. A rule that copies packets makes two that look alike: either may be the one,
+// and the other may be one that the node's stack discards behind INPUT, so that only the copy was seen.
+func (o *Observation) fates(c *Case) []Fate {
+	out := []Fate{o.Fate}
+	if !c.mentions("-j TEE") && !c.mentions(" dup to ") {
+		return out
+	}
+	out = append(out, o.seen...)
+	if len(o.seen) == 1 && c.Shots[o.Shot].goesNoFurther() {
+		out = append(out, Fate{Kind: Silent})
+	}
+	return out
 }
 
 // wanted tells whether a fate is one of those recorded. A port written as 0 is any port.
