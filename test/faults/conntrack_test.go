@@ -35,7 +35,7 @@ var lastFaults = []fault{
 	{
 		name: "two connections that need the same source port", want: "conntrack-insert-failed", node: 1, quiet: true, stays: true,
 		cause: sequence(shell("iptables -t nat -I POSTROUTING -p tcp -d 10.250.0.99 -j SNAT --to-source 10.250.0.11:40000"), func(ctx context.Context, _ *bed, n *lab.Node) error {
-			_, err := n.Connect(ctx, netip.MustParseAddrPort("10.250.0.99:9"), lab.ConnectOptions{Count: 160, Parallel: 160, Timeout: 1300 * time.Millisecond})
+			_, err := n.Connect(ctx, netip.MustParseAddrPort("10.250.0.99:9"), lab.ConnectOptions{Count: 192, Parallel: 64, Timeout: 1300 * time.Millisecond})
 			return err
 		}),
 		repair: shell("iptables -t nat -D POSTROUTING -p tcp -d 10.250.0.99 -j SNAT --to-source 10.250.0.11:40000"),
