@@ -25,6 +25,8 @@ type Case struct {
 	AnswersMayDie bool
 	// Decided is true when the engine must not leave anything undetermined: everything in the case is modelled.
 	Decided bool
+	// Certain is true when the engine must give one outcome, without chance or condition.
+	Certain bool
 	// Tries is how often a recorded case runs, so that frequencies can be held against probabilities; 0 is once.
 	Tries int
 }
@@ -113,6 +115,9 @@ func (c *Case) Format() []byte {
 	if c.Decided {
 		b.WriteString("decided\n")
 	}
+	if c.Certain {
+		b.WriteString("certain\n")
+	}
 	if c.Tries > 0 {
 		fmt.Fprintf(&b, "tries %d\n", c.Tries)
 	}
@@ -138,6 +143,8 @@ func ParseCase(name string, text []byte) (*Case, error) {
 			c.AnswersMayDie = true
 		case line == "decided":
 			c.Decided = true
+		case line == "certain":
+			c.Certain = true
 		case strings.HasPrefix(line, "tries "):
 			var err error
 			if c.Tries, err = strconv.Atoi(strings.TrimPrefix(line, "tries ")); err != nil {

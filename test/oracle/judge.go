@@ -55,6 +55,9 @@ func judge(c *Case, o *Observation) Judgement {
 	case len(j.Fits) == 0 && j.Decided:
 		j.Problem = "the kernel's fate is not among the engine's outcomes"
 	}
+	if c.Certain && len(o.Trace.Outcomes) != 1 {
+		j.Problem = "the engine leaves open what the packet and the state settle"
+	}
 	if !j.Decided && c.Decided {
 		j.Problem = "the engine leaves something undetermined that is modelled"
 	}

@@ -93,10 +93,8 @@ var All = []Fault{
 		`p.Src().IsLoopback() || p.Dst().IsLoopback() || p.Src().IsMulticast()`, `p.Src().IsMulticast()`},
 	{"a route that prohibits is unreachable", "nodeagent/walk/route.go", `say("prohibit", "a route prohibits "+to, "icmp-admin-prohibited")`, `say("prohibit", "a route prohibits "+to, "icmp-host-unreachable")`},
 	{"a packet that the node takes goes through FORWARD", "nodeagent/walk/route.go",
-		`	b.p.Out = ""
-	w.pass(b, skb.Input, w.deliver)`, `	b.p.Out = ""
-	w.pass(b, skb.Forward, w.deliver)`},
-	{"fragments pass conntrack as they are", "nodeagent/walk/fragment.go", `	if on {`, `	if false {`},
+		`	w.pass(b, skb.Input, w.deliver)`, `	w.pass(b, skb.Forward, w.deliver)`},
+	{"fragments pass conntrack as they are", "nodeagent/walk/fragment.go", `	if on {`, `	if on && false {`},
 	{"a first fragment is answered", "nodeagent/xtables/reject.go", `if c.p.Fragment() && (with == tcpReset || skb.ChecksumOfAll(c.p.Proto())) {`, `if false {`},
 	{"a later fragment has ports", "nodeagent/skb/parse.go", `p.later = binary.BigEndian.Uint16(p.data[6:])&0x1fff != 0`, `p.later = false`},
 	{"the TTL does not count down", "nodeagent/walk/route.go", `[]byte{v[0] - 1}`, `[]byte{v[0]}`},
@@ -113,7 +111,7 @@ var All = []Fault{
 		return true, nil
 	}`},
 	{"a frame for another port is the bridge's", "nodeagent/walk/bridge.go", `		return skb.PacketOtherHost`, `		return skb.PacketHost`},
-	{"the bridge's IP hooks are never called", "nodeagent/walk/bridge.go", `return err == nil && (v != "0" || own), err`, `return false, err`},
+	{"the bridge's IP hooks are never called", "nodeagent/walk/bridge.go", `return err == nil && (v != "0" || own), err`, `return err == nil && (v != "0" || own) && false, err`},
 	{"physdev does not compare the output port", "nodeagent/xtables/device.go", `out != "" && is(physOut, interfaceEqual(out, c.info[32:48], c.info[48:64]))`, `out != ""`},
 	{"fwd drops", "nodeagent/nftables/fwd.go", `st.res.Code = rule.Stolen`, `st.res.Code = rule.Drop`},
 	{"an untracked packet is new", "nodeagent/walk/conntrack.go", `if p.Ct != nil || p.State == skb.CtUntracked {`, `if p.Ct != nil {`},
