@@ -245,7 +245,8 @@ type Listener struct {
 	Queue    uint32 `json:"queue"`
 	QueueMax uint32 `json:"queueMax"`
 	Full     bool   `json:"full,omitempty"`
-	// Drops counts packets that the sockets have dropped since they were opened. NamespaceOverflows and NamespaceDrops are
+	// Drops counts packets that the sockets have dropped since they were opened; for TCP it is 0 unless a listener of the
+	// namespace has overflowed, because a listener also counts segments that belong to no connection. NamespaceOverflows and NamespaceDrops are
 	// ListenOverflows and ListenDrops of all TCP listeners of the network namespace.
 	Drops              uint64 `json:"drops,omitempty"`
 	NamespaceOverflows uint64 `json:"namespaceOverflows,omitempty"`

@@ -31,6 +31,10 @@ func (w *walk) listener(b *branch, socks []node.Socket) (*trace.Listener, error)
 			return nil, err
 		}
 		l.NamespaceOverflows, l.NamespaceDrops = c.Overflows, c.Drops
+		if c.Overflows == 0 {
+			// A listener's own counter also has what was no connection at all: a reset, a segment that came late.
+			l.Drops = 0
+		}
 	}
 	w.queueHops(b, l)
 	return l, nil

@@ -193,6 +193,16 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 	if !w.countDown(b) {
 		return
 	}
+	if p.Family == skb.IPv4 {
+		update, err := w.sysctlOn("net/ipv4/ip_forward_update_priority")
+		if err != nil {
+			w.fail(err)
+			return
+		}
+		if update {
+			p.Reprioritize()
+		}
+	}
 	w.pass(b, skb.Forward, w.postrouting)
 }
 

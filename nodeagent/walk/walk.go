@@ -285,7 +285,7 @@ func (w *walk) begin() (*branch, error) {
 		}
 		local = typ == node.RouteLocal
 	}
-	p.Local = local
+	p.Local, p.PriorityUnknown = local, local // the sender's socket has a priority of its own (SO_PRIORITY, IP_TOS)
 	if !local && s.Tunnel == nil {
 		if p.In, err = w.inputInterface(s.In, s.Source.Addr()); err != nil {
 			return nil, err

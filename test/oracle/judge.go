@@ -64,15 +64,15 @@ func judge(c *Case, o *Observation) Judgement {
 	return j
 }
 
-// fates are what may have become of the packet. A rule that copies packets makes two that look alike: either may be the one,
-// and the other may be one that the node's stack discards behind INPUT, so that only the copy was seen.
+// fates are what may have become of the packet. A rule that copies packets makes two that look alike: either may be the one.
+// When one alone was seen it may be the copy of a packet that was dropped, or that the node's stack discarded behind INPUT.
 func (o *Observation) fates(c *Case) []Fate {
 	out := []Fate{o.Fate}
 	if !c.mentions("-j TEE") && !c.mentions(" dup to ") {
 		return out
 	}
 	out = append(out, o.seen...)
-	if len(o.seen) == 1 && c.Shots[o.Shot].goesNoFurther() {
+	if len(o.seen) == 1 {
 		out = append(out, Fate{Kind: Silent})
 	}
 	return out
