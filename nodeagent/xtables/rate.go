@@ -83,10 +83,16 @@ const (
 	connlimitDst    = 2
 )
 
-// matchConnlimit is connlimit_mt. The packet's own connection counts, so there is always more than none.
+// matchConnlimit is connlimit_mt. The packet's own connection counts, so there is always more than none; but of a connection
+// that is known already the kernel may have counted none, because it has closed or began before the rule was there, and then
+// the match drops the packet.
 func matchConnlimit(c *call) (bool, error) {
 	limit, flags := u32(c.info, 16), u32(c.info, 20)
 	invert := flags&connlimitInvert != 0
+	if known := c.p.Ct == nil || c.p.Ct.Status&skb.StatusConfirmed != 0; known && c.depends("connlimit has counted no connection, not even this one") {
+		c.hotdrop = true
+		return false, nil
+	}
 	if limit == 0 {
 		return !invert, nil
 	}

@@ -73,14 +73,15 @@ func conntrackFamily() Family {
 func checkFill(n *survey.Node, l *ledger) {
 	count, most := n.Describe.ConntrackCount, n.Describe.ConntrackMax
 	d := draft{evidence: []Evidence{value("nf_conntrack_count", count, "nf_conntrack_count is %d, nf_conntrack_max %d", count, most)}}
-	if n.Facts != nil && n.Facts.Conntrack.Drop+n.Facts.Conntrack.EarlyDrop > 0 {
+	drops := n.Facts != nil && n.Facts.Conntrack.Drop+n.Facts.Conntrack.EarlyDrop > 0
+	if drops {
 		d.evidence = append(d.evidence, value("conntrack drop", n.Facts.Conntrack.Drop, "conntrack -S: drop %d, early_drop %d", n.Facts.Conntrack.Drop, n.Facts.Conntrack.EarlyDrop))
 	}
 	switch {
 	case most <= 0 || count*10 < most*9:
 		return
-	case count >= most:
-		d.kind, d.sentence = ConntrackFull, fmt.Sprintf("the node's table of connections is full (%d): new connections are dropped at random", most)
+	case count >= most, drops && count*100 >= most*99: // entries expire while they are counted
+		d.kind, d.sentence = ConntrackFull, fmt.Sprintf("the node's table of connections is full (%d of %d): new connections are dropped at random", count, most)
 	default:
 		d.kind, d.sentence = ConntrackNearlyFull, fmt.Sprintf("the node's table of connections is nearly full: %d of %d", count, most)
 	}
