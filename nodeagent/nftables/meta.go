@@ -111,6 +111,9 @@ func (x *Meta) read(st *state) (v value, ok bool, err error) {
 	case metaL4proto:
 		return knownU8(p.Proto()), true, nil
 	case metaPriority:
+		if p.PriorityUnknown {
+			return unknown(4), true, nil
+		}
 		return knownHost32(p.Priority), true, nil
 	case metaMark:
 		return knownHost32(p.Mark), true, nil
@@ -277,7 +280,7 @@ func (x *Meta) write(st *state) (bool, error) {
 			st.p.Mark = n
 			st.act("mark set 0x%x", n)
 		} else {
-			st.p.Priority = n
+			st.p.Priority, st.p.PriorityUnknown = n, false
 			st.act("priority set 0x%x", n)
 		}
 		return true, nil

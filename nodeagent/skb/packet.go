@@ -82,9 +82,11 @@ type Packet struct {
 	PhysIn, PhysOut string
 	// Bridge is the bridge whose hooks the frame passes (family bridge); In and Out are then ports. Else it is empty.
 	Bridge string
-	// Mark is skb->mark; Priority is skb->priority (tc class), 0 unless a rule sets it.
+	// Mark is skb->mark; Priority is skb->priority (tc class), 0 until IPv4 forwarding or a rule sets it.
 	Mark     uint32
 	Priority uint32
+	// PriorityUnknown is true when the priority follows from a type of service that is not known.
+	PriorityUnknown bool
 	// PktType is the kernel's packet type: PacketHost and so on.
 	PktType uint8
 	// Owner is the sending process's socket owner, nil when the packet did not start here or the owner is not known.

@@ -70,7 +70,7 @@ func (w *walk) leave(b *branch) {
 func arrived(p *skb.Packet, in string) *skb.Packet {
 	q := p.Clone()
 	q.In, q.Out, q.PhysIn, q.PhysOut, q.Bridge = in, "", "", "", ""
-	q.Mark, q.Priority, q.Local, q.Owner = 0, 0, false, nil
+	q.Mark, q.Priority, q.PriorityUnknown, q.Local, q.Owner = 0, 0, false, false, nil
 	q.Ct, q.State, q.Template, q.TProxy = nil, skb.CtNone, nil, netip.AddrPort{}
 	q.Recent, q.Sets, q.Traced = nil, nil, false
 	return q

@@ -156,7 +156,18 @@ func (w *walk) inputRoute(b *branch) {
 	if !w.countDown(b) {
 		return
 	}
+	if p.Family == skb.IPv4 {
+		prioritise(p)
+	}
 	w.pass(b, skb.Forward, w.postrouting)
+}
+
+// prioritise sets the priority by the type of service, whatever rules have set before (ip_forward, ip_tos2prio).
+func prioritise(p *skb.Packet) {
+	const bits = 0x18 // the others of IPTOS_TOS_MASK make no difference
+	v, known, ok := p.Network(1, 1)
+	p.Priority = [...]uint32{0, 2, 6, 4}[v[0]&bits>>3] // TC_PRIO_BESTEFFORT, BULK, INTERACTIVE, INTERACTIVE_BULK
+	p.PriorityUnknown = !ok || known[0]&bits != bits
 }
 
 // countDown takes one off a TTL or hop limit that is known, before FORWARD (ip_forward, ip6_forward); it ends a packet that

@@ -132,7 +132,7 @@ func textConnmark(w *writer, info []byte) {
 
 // targetClassify is classify_tg.
 func targetClassify(c *call) (rule.Result, error) {
-	c.p.Priority = u32(c.info, 0)
+	c.p.Priority, c.p.PriorityUnknown = u32(c.info, 0), false
 	return rule.Result{Action: "priority set " + classText(c.p.Priority)}, nil
 }
 

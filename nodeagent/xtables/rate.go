@@ -83,10 +83,15 @@ const (
 	connlimitDst    = 2
 )
 
-// matchConnlimit is connlimit_mt. The packet's own connection counts, so there is always more than none.
+// matchConnlimit is connlimit_mt. The packet's own connection counts, so there is more than none, unless that connection is
+// closed: then there may be none, and connlimit_mt drops the packet as if it had no memory to count.
 func matchConnlimit(c *call) (bool, error) {
 	limit, flags := u32(c.info, 16), u32(c.info, 20)
 	invert := flags&connlimitInvert != 0
+	if c.closes() && c.depends("connlimit counts no connection, since the packet's own is closed") {
+		c.hotdrop = true
+		return false, nil
+	}
 	if limit == 0 {
 		return !invert, nil
 	}
@@ -96,6 +101,20 @@ func matchConnlimit(c *call) (bool, error) {
 	}
 	mask := addrBytes(c.family, c.info[:16])
 	return c.depends("more than %d connections %s %s/%s", limit, side, maskAddr(a, mask), maskText(mask)) != invert, nil
+}
+
+// closes tells whether conntrack has the packet's connection as closed once it has seen the packet.
+func (c *call) closes() bool {
+	const lastACK, timeWait, closed = 6, 7, 8 // enum tcp_conntrack
+	if c.p.Proto() != skb.TCP || c.p.Ct == nil || c.p.Ct.New {
+		return false
+	}
+	switch c.p.Ct.TCPState {
+	case lastACK, timeWait, closed:
+		return true
+	}
+	flags, known := c.p.TCPFlags()
+	return flags&known&4 != 0
 }
 
 func textConnlimit(w *writer, info []byte) {

@@ -39,7 +39,7 @@ func judge(c *Case, o *Observation) Judgement {
 		return j
 	}
 	// A rule that copies packets makes two that look alike: either may be the one.
-	copied := len(o.seen) > 1 && (c.mentions("-j TEE") || c.mentions(" dup to "))
+	copied := len(o.seen) > 1 && c.copies() != nil
 	for i, out := range o.Trace.Outcomes {
 		if out.Verdict == trace.Undetermined {
 			j.Decided = false
@@ -92,15 +92,41 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 		}
 		return f.Kind == Local && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Rejected:
+		if onlyCopied(c, o, f) {
+			return true
+		}
 		if o.later && f.Kind == Silent {
 			return true // the answer is to the first fragment
 		}
 		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded") || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
 	case trace.Dropped:
+		if onlyCopied(c, o, f) {
+			return true
+		}
 		// When a rule's change leaves a local packet without a route, its sender gets the error of the routing decision.
 		return f.Kind == Silent || f.Kind == Refused && o.sendErr != nil && !strings.Contains(f.With, "-")
 	}
 	return false
+}
+
+// onlyCopied tells whether nothing was seen but the copy that a rule has sent.
+func onlyCopied(c *Case, o *Observation, f Fate) bool {
+	return f.Kind == Forwarded && slices.Contains(c.copies(), f.Out) && f.Src == o.Start.Source &&
+		!slices.ContainsFunc(o.seen, func(s Fate) bool { return s.Kind != Refused && s.Out != f.Out })
+}
+
+// copies are the interfaces that rules of the case send copies of packets by.
+func (c *Case) copies() []string {
+	var out []string
+	if c.mentions("-j TEE") {
+		out = append(out, "ext") // the gateways of the generators are beyond it
+	}
+	for _, dev := range ports {
+		if c.mentions(" device "+dev) && c.mentions(" dup to ") || c.mentions(" dup to "+dev) {
+			out = append(out, dev)
+		}
+	}
+	return out
 }
 
 // incomplete tells whether a fragment may have waited for the other in vain: that one was dropped, or went another way.
