@@ -118,6 +118,9 @@ func decodeCounters(b []byte, packets, bytes *uint64) error {
 
 func decodeProtoinfo(c *skb.Conn, b []byte) error {
 	return nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ == 3 { // CTA_PROTOINFO_SCTP
+			return decodeSCTP(c, b)
+		}
 		if typ != 1 { // CTA_PROTOINFO_TCP
 			return nil
 		}
@@ -132,6 +135,22 @@ func decodeProtoinfo(c *skb.Conn, b []byte) error {
 			return nil
 		})
 	})
+}
+
+func decodeSCTP(c *skb.Conn, b []byte) error {
+	var tags [2]uint32
+	seen := 0
+	err := nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ != 2 && typ != 3 { // CTA_PROTOINFO_SCTP_VTAG_ORIGINAL, _REPLY
+			return nil
+		}
+		seen++
+		return be32(b, &tags[typ-2])
+	})
+	if err == nil && seen == 2 {
+		c.SCTPTags = &tags
+	}
+	return err
 }
 
 func decodeTuple(b []byte) (skb.Tuple, error) {
