@@ -79,6 +79,8 @@ type Conn struct {
 	TCPState uint8
 	// TCPClosed is true when one side is known to have closed the connection (IP_CT_TCP_FLAG_CLOSE_INIT): a SYN reopens it.
 	TCPClosed bool
+	// SCTPTags are the verification tags that packets of each direction must have, the original's first; nil when not known.
+	SCTPTags *[2]uint32
 	// TimeoutSeconds is the time left when the entry was read.
 	TimeoutSeconds uint32
 	// OrigPackets … count what passed when accounting is on; Counted tells.

@@ -2,6 +2,7 @@ package walk
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -45,8 +46,11 @@ func (w *walk) track(b *branch, next func(*branch)) {
 		switch {
 		case err == nil:
 			step := tcpGoesOn
-			if p.Proto() == skb.TCP {
+			switch {
+			case p.Proto() == skb.TCP:
 				step = stepTCP(c, p, reply)
+			case p.Proto() == skb.SCTP && wrongTag(c, p, reply):
+				step = tcpInvalid
 			}
 			switch step {
 			case tcpInvalid:
@@ -112,6 +116,25 @@ func neverOpens(p *skb.Packet) bool {
 	later, _ := p.LaterFragment()
 	return later || known && (p.Proto() == skb.ICMP && typ == 0 || p.Proto() == skb.ICMPv6 && typ == 129) ||
 		p.Family == skb.IPv6 && p.Proto() == skb.HeaderNone
+}
+
+// wrongTag tells of an SCTP packet whose verification tag is known not to be its flow's (nf_conntrack_sctp_packet). INIT and the
+// chunks that end an association have rules of their own, and are let pass.
+func wrongTag(c *skb.Conn, p *skb.Packet, reply bool) bool {
+	const initChunk, abort, shutdownComplete = 1, 6, 14
+	v, known, ok := p.Transport(4, 9)
+	if c.SCTPTags == nil || !ok || !p.Whole() || known[0]&known[1]&known[2]&known[3]&known[8] != 0xff {
+		return false
+	}
+	switch v[8] {
+	case initChunk, abort, shutdownComplete:
+		return false
+	}
+	want := c.SCTPTags[0]
+	if reply {
+		want = c.SCTPTags[1]
+	}
+	return binary.BigEndian.Uint32(v) != want
 }
 
 // opensSCTP tells whether the packet's first chunk is known to be INIT.

@@ -69,15 +69,6 @@ func (e end) key() string {
 	return fmt.Sprint(o.Verdict, o.Destination, o.Source, o.Masqueraded, o.RejectWith, o.Out, o.NextHop)
 }
 
-func (e end) assumptionKey() string {
-	s := make([]string, len(e.assumed))
-	for i, a := range e.assumed {
-		s[i] = a.String()
-	}
-	sort.Strings(s)
-	return strings.Join(s, "\x00")
-}
-
 // finish joins ends that are alike, writes the outcomes, and drops hops that no outcome passes.
 func (w *journey) finish() {
 	var order []string
@@ -100,58 +91,94 @@ func (w *journey) finish() {
 // join merges ends with one key: the same assumptions add their probabilities; two that differ in one assumption, held
 // on one side and not on the other, do not depend on it.
 func join(ends []end) []end {
-	var list []end
-	index := map[string]int{}
-	add := func(e end) {
-		k := e.assumptionKey()
-		i, ok := index[k]
-		if !ok {
-			index[k] = len(list)
-			list = append(list, e)
-			return
-		}
-		x := &list[i]
-		x.prob = new(big.Rat).Add(x.prob, e.prob)
-		if x.outcome.Mark != e.outcome.Mark {
-			x.outcome.Mark = 0
-		}
-	}
+	j := joining{index: map[string]int{}}
 	for _, e := range ends {
-		add(e)
+		j.add(len(j.list), e)
 	}
-	for merged := true; merged; {
-		merged = false
-	search:
-		for i := range list {
-			for j := range list[i].assumed {
-				flipped := slices.Clone(list[i].assumed)
-				flipped[j].Negation = !flipped[j].Negation
-				k, ok := index[end{assumed: flipped}.assumptionKey()]
-				if !ok || k == i || list[k].prob.Cmp(list[i].prob) != 0 {
-					continue
-				}
-				keep := list[min(i, k)]
-				keep.assumed = slices.Delete(slices.Clone(list[i].assumed), j, j+1)
-				if list[i].outcome.Mark != list[k].outcome.Mark {
-					keep.outcome.Mark = 0
-				}
-				rest := list
-				list, index = nil, map[string]int{}
-				for n, e := range rest {
-					switch n {
-					case min(i, k):
-						add(keep)
-					case max(i, k):
-					default:
-						add(e)
-					}
-				}
-				merged = true
-				break search
-			}
+	// What was merged may merge again: it is looked at again behind the others.
+	for n := 0; n < len(j.queue); n++ {
+		i := j.queue[n]
+		if e := j.list[i]; e != nil {
+			j.merge(i, e)
 		}
 	}
-	return list
+	var out []end
+	for _, e := range j.list {
+		if e != nil {
+			out = append(out, e.end)
+		}
+	}
+	return out
+}
+
+// joining are ends of one key under way to fewer: nil where one was merged with another.
+type joining struct {
+	list []*joined
+	// index finds an end by its assumptions; queue are the places to look at.
+	index map[string]int
+	queue []int
+}
+
+// joined is an end with its assumptions as text, and those of their negations.
+type joined struct {
+	end
+	held, negated []string
+}
+
+// key is the same for the same assumptions in any order; those at flip count as negated, -1 for none.
+func (e *joined) key(flip int) string {
+	s := slices.Clone(e.held)
+	if flip >= 0 {
+		s[flip] = e.negated[flip]
+	}
+	sort.Strings(s)
+	return strings.Join(s, "\x00")
+}
+
+// add puts an end at a place, or its probability to the end that has the same assumptions.
+func (j *joining) add(place int, e end) {
+	x := &joined{end: e}
+	for _, a := range e.assumed {
+		x.held = append(x.held, a.String())
+		a.Negation = !a.Negation
+		x.negated = append(x.negated, a.String())
+	}
+	k := x.key(-1)
+	if i, ok := j.index[k]; ok {
+		same := j.list[i]
+		same.prob = new(big.Rat).Add(same.prob, e.prob)
+		if same.outcome.Mark != e.outcome.Mark {
+			same.outcome.Mark = 0
+		}
+		j.queue = append(j.queue, i)
+		return
+	}
+	if place == len(j.list) {
+		j.list = append(j.list, nil)
+	}
+	j.list[place], j.index[k] = x, place
+	j.queue = append(j.queue, place)
+}
+
+// merge looks for an end that differs from the one at a place in one assumption only, and makes one of both.
+func (j *joining) merge(i int, e *joined) {
+	for n := range e.assumed {
+		k, ok := j.index[e.key(n)]
+		if !ok || k == i || j.list[k].prob.Cmp(e.prob) != 0 {
+			continue
+		}
+		first := min(i, k)
+		keep := j.list[first].end
+		keep.assumed = slices.Delete(slices.Clone(e.assumed), n, n+1)
+		if e.outcome.Mark != j.list[k].outcome.Mark {
+			keep.outcome.Mark = 0
+		}
+		delete(j.index, e.key(-1))
+		delete(j.index, j.list[k].key(-1))
+		j.list[i], j.list[k] = nil, nil
+		j.add(first, keep)
+		return
+	}
 }
 
 // result is the outcome as it is shown.

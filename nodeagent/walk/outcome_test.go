@@ -96,3 +96,18 @@ func TestHopsOfNoOutcomeAreDropped(t *testing.T) {
 		t.Errorf("hops %+v, path %v", w.trace.Hops, w.trace.Outcomes[0].Path)
 	}
 }
+
+func TestManyIndependentConditionsJoinToNone(t *testing.T) {
+	const conditions = 12
+	var ends []end
+	for bits := range 1 << conditions {
+		var assumed []rule.Assumption
+		for i := range conditions {
+			assumed = append(assumed, when(string(rune('a'+i)), bits>>i&1 != 0))
+		}
+		ends = append(ends, ending(trace.Forwarded, "10.0.0.1:80", 1, 1, assumed...))
+	}
+	if got := finished(ends...); len(got) != 1 || len(got[0].Conditions) != 0 {
+		t.Errorf("%d outcomes, the first under %v", len(got), got[0].Conditions)
+	}
+}

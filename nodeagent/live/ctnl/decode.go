@@ -141,6 +141,9 @@ func decodeTimestamp(b []byte, start *time.Time) error {
 
 func decodeProtoinfo(c *skb.Conn, b []byte) error {
 	return nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ == 3 { // CTA_PROTOINFO_SCTP
+			return decodeSCTP(c, b)
+		}
 		if typ != 1 { // CTA_PROTOINFO_TCP
 			return nil
 		}
@@ -155,6 +158,23 @@ func decodeProtoinfo(c *skb.Conn, b []byte) error {
 			return nil
 		})
 	})
+}
+
+// decodeSCTP reads the verification tags of both directions.
+func decodeSCTP(c *skb.Conn, b []byte) error {
+	var tags [2]uint32
+	seen := 0
+	err := nlattr.Each(b, func(typ uint16, b []byte) error {
+		if typ != 2 && typ != 3 { // CTA_PROTOINFO_SCTP_VTAG_ORIGINAL, _REPLY
+			return nil
+		}
+		seen++
+		return be32(b, &tags[typ-2])
+	})
+	if err == nil && seen == 2 {
+		c.SCTPTags = &tags
+	}
+	return err
 }
 
 // decodeTuple reads a tuple. An entry that is in a zone with one of its directions only has the zone in that tuple.
