@@ -103,6 +103,9 @@ func (s segment) bytes() []byte {
 		}
 		if s.flags != 0 {
 			flags = s.flags
+			if flags&tcpACK != 0 {
+				ack = s.id << 8 // the sequence number of a reset that answers
+			}
 		}
 		if s.mss != 0 {
 			l4 = binary.BigEndian.AppendUint16(append(l4, 2, 4), s.mss)
