@@ -38,13 +38,14 @@ func judge(c *Case, o *Observation) Judgement {
 		j.Problem = "the kernel's fate is not the one recorded"
 		return j
 	}
-	fates := o.fates(c)
+	// A rule that copies packets makes two that look alike: either may be the one.
+	copied := len(o.seen) > 1 && c.copies() != nil
 	for i, out := range o.Trace.Outcomes {
 		if out.Verdict == trace.Undetermined {
 			j.Decided = false
 			continue
 		}
-		if slices.ContainsFunc(fates, func(f Fate) bool { return fit(c, o, f, out) }) {
+		if fit(c, o, o.Fate, out) || copied && slices.ContainsFunc(o.seen, func(f Fate) bool { return fit(c, o, f, out) }) {
 			j.Fits = append(j.Fits, i)
 			j.Outcome = i
 		}
@@ -62,20 +63,6 @@ func judge(c *Case, o *Observation) Judgement {
 		j.Problem = "the engine leaves something undetermined that is modelled"
 	}
 	return j
-}
-
-// fates are what may have become of the packet. A rule that copies packets makes two that look alike: either may be the one.
-// When one alone was seen it may be the copy of a packet that was dropped, or that the node's stack discarded behind INPUT.
-func (o *Observation) fates(c *Case) []Fate {
-	out := []Fate{o.Fate}
-	if !c.mentions("-j TEE") && !c.mentions(" dup to ") {
-		return out
-	}
-	out = append(out, o.seen...)
-	if len(o.seen) == 1 {
-		out = append(out, Fate{Kind: Silent})
-	}
-	return out
 }
 
 // wanted tells whether a fate is one of those recorded. A port written as 0 is any port.
@@ -100,20 +87,46 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 		// A bridge is left by one of its ports.
 		return f.Kind == Forwarded && (f.Out == out.Out || c.bridged() && out.Out == "br0" && slices.Contains(bridgePorts, f.Out)) && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Local, trace.Delivered:
-		if o.incomplete(f) || f.Kind == Silent && c.Shots[o.Shot].goesNoFurther() {
+		if o.incomplete(f) || (f.Kind == Silent || onlyCopied(c, o, f)) && c.Shots[o.Shot].goesNoFurther() {
 			return true
 		}
 		return f.Kind == Local && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Rejected:
+		if onlyCopied(c, o, f) {
+			return true
+		}
 		if o.later && f.Kind == Silent {
 			return true // the answer is to the first fragment
 		}
 		return f.Kind == Refused && f.With == out.RejectWith || f.Kind == Silent && (c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded") || unanswerable(out) || o.refused >= routeErrors && byRoute(o.Trace, out))
 	case trace.Dropped:
+		if onlyCopied(c, o, f) {
+			return true
+		}
 		// When a rule's change leaves a local packet without a route, its sender gets the error of the routing decision.
 		return f.Kind == Silent || f.Kind == Refused && o.sendErr != nil && !strings.Contains(f.With, "-")
 	}
 	return false
+}
+
+// onlyCopied tells whether nothing was seen but the copy that a rule has sent.
+func onlyCopied(c *Case, o *Observation, f Fate) bool {
+	return f.Kind == Forwarded && slices.Contains(c.copies(), f.Out) && f.Src == o.Start.Source &&
+		!slices.ContainsFunc(o.seen, func(s Fate) bool { return s.Kind != Refused && s.Out != f.Out })
+}
+
+// copies are the interfaces that rules of the case send copies of packets by.
+func (c *Case) copies() []string {
+	var out []string
+	if c.mentions("-j TEE") {
+		out = append(out, "ext") // the gateways of the generators are beyond it
+	}
+	for _, dev := range ports {
+		if c.mentions(" device "+dev) && c.mentions(" dup to ") || c.mentions(" dup to "+dev) {
+			out = append(out, dev)
+		}
+	}
+	return out
 }
 
 // incomplete tells whether a fragment may have waited for the other in vain: that one was dropped, or went another way.

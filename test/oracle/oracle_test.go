@@ -37,9 +37,6 @@ func packetsWanted(t *testing.T) int {
 	return n
 }
 
-// freshShare is what part of the fixed seed's packets the fresh seed sends: it is there to find what is new, run by run.
-const freshShare = 4
-
 // seeds are the fixed seed and a fresh one, or the one that is asked for.
 func seeds(t *testing.T) []uint64 {
 	if s := os.Getenv("ORACLE_SEED"); s != "" {
@@ -212,16 +209,12 @@ func TestKernelAgreesOnRandomCases(t *testing.T) {
 		return l
 	}
 	begin := time.Now()
-	for i, seed := range seeds(t) {
+	for _, seed := range seeds(t) {
 		for _, g := range generators {
-			most := want * g.times
-			if i > 0 {
-				most /= freshShare
-			}
 			t.Run(fmt.Sprintf("%s/%d", g.name, seed), func(t *testing.T) {
 				l, y, begin := lab(t), newTally(), time.Now()
 				y.coverage = all
-				for n := uint64(0); y.packets < most && y.problems < 20; n++ {
+				for n := uint64(0); y.packets < want*g.times && y.problems < 20; n++ {
 					l.derived = n%3 == 2 // what the engine does where the kernel does not list its hooks
 					y.run(t, l, g.make(seed, n))
 				}
