@@ -74,11 +74,14 @@ func (x *CompatMatch) eval(st *state) (bool, error) {
 	if st.e.Compat == nil {
 		return st.unknown("iptables match " + x.Match), nil
 	}
-	match := func(ch *rule.Chooser) (bool, error) {
-		return st.e.Compat.Match(st.ctx, x.Match, x.Revision, x.Info, st.p.Family, st.p, ch)
+	drop := false
+	match := func(ch *rule.Chooser) (ok bool, err error) {
+		ok, drop, err = st.e.Compat.Match(st.ctx, x.Match, x.Revision, x.Info, st.p.Family, st.p, ch)
+		return ok, err
 	}
-	if st.at < st.r.last {
-		return match(st.ch)
+	if st.at <= st.last {
+		ok, err := match(st.ch)
+		return !st.hotdrop(drop) && ok, err
 	}
 	// Nothing depends on the answer: take it only when it needs no fork.
 	branches, err := rule.Enumerate(1, match)
@@ -88,7 +91,16 @@ func (x *CompatMatch) eval(st *state) (bool, error) {
 		}
 		return false, err
 	}
-	return branches[0].Value, nil
+	return !st.hotdrop(drop) && branches[0].Value, nil
+}
+
+// hotdrop ends the rule where a match has the packet dropped at once (nft_match_eval).
+func (st *state) hotdrop(drop bool) bool {
+	if drop {
+		st.res.Code = rule.Drop
+		st.act("drop, which a match of the rule asks for")
+	}
+	return drop
 }
 
 func (x *CompatTarget) eval(st *state) (bool, error) {

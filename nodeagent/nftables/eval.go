@@ -24,7 +24,10 @@ type Env interface {
 // Compat evaluates the iptables extensions that iptables-nft puts into rules (net/netfilter/nft_compat.c). info is the
 // extension's structure as the kernel stores it.
 type Compat interface {
-	Match(ctx context.Context, name string, rev uint8, info []byte, family skb.Family, p *skb.Packet, ch *rule.Chooser) (bool, error)
+	// Match tells whether the match holds; drop is true where it has the packet dropped at once (hotdrop).
+	Match(ctx context.Context, name string, rev uint8, info []byte, family skb.Family, p *skb.Packet, ch *rule.Chooser) (ok, drop bool, err error)
+	// MatchPure tells whether the match changes nothing: neither the packet, its path, nor what later rules see.
+	MatchPure(name string, rev uint8, info []byte) bool
 	Target(ctx context.Context, name string, rev uint8, info []byte, family skb.Family, p *skb.Packet, ch *rule.Chooser) (rule.Result, error)
 	// MatchText and TargetText print the extension as iptables-save does, without "-m name" and "-j name" respectively
 	// included: "-m tcp --dport 80", "-j DNAT --to-destination 10.0.0.1:80".
@@ -61,6 +64,7 @@ type state struct {
 	regs registers
 
 	at      int // index of the expression being evaluated
+	last    int // index of the last expression with an effect on the packet, -1 for none
 	stopped bool
 	res     rule.Result
 	actions []string
@@ -74,6 +78,7 @@ type state struct {
 func (e *Evaluator) Eval(ctx context.Context, r *Rule, p *skb.Packet, ch *rule.Chooser) (rule.Result, error) {
 	st := &e.scratch
 	st.ctx, st.e, st.r, st.p, st.ch = ctx, e, r, p, ch
+	st.last = e.lastEffect(r)
 	st.at, st.stopped, st.res, st.actions, st.says = 0, false, rule.Result{}, nil, nil
 	st.regs.known = [regBytes]byte{}
 	st.regs.from = [regWords]source{}
@@ -110,6 +115,16 @@ func (e *Evaluator) Eval(ctx context.Context, r *Rule, p *skb.Packet, ch *rule.C
 	return st.res, nil
 }
 
+// lastEffect is the index of a rule's last expression that can change the packet, its path, or what later rules see; -1 for none.
+func (e *Evaluator) lastEffect(r *Rule) int {
+	for i := len(r.Exprs) - 1; i > r.last && e.Compat != nil; i-- {
+		if x, ok := r.Exprs[i].(*CompatMatch); ok && !e.Compat.MatchPure(x.Match, x.Revision, x.Info) {
+			return i
+		}
+	}
+	return r.last
+}
+
 // where names the rule for an unknown.
 func (st *state) where() string {
 	return fmt.Sprintf("%s %s %s rule %d", st.r.Family, st.r.Table, st.r.Chain, st.r.Handle)
@@ -133,7 +148,7 @@ func (st *state) unknown(what string) bool {
 
 // quiet ends the evaluation when neither this expression nor a later one can change the packet: a fork would be of no use.
 func (st *state) quiet() bool {
-	if st.at <= st.r.last {
+	if st.at <= st.last {
 		return false
 	}
 	st.stopped = true

@@ -12,12 +12,16 @@ import (
 // compat lets nftables rules use the extensions of iptables.
 type compat struct{ xt *xtables.Evaluator }
 
-func (c compat) Match(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (bool, error) {
+func (c compat) Match(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (ok, drop bool, err error) {
 	return c.xt.EvalMatch(ctx, name, rev, info, f, p, ch)
 }
 
 func (c compat) Target(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (rule.Result, error) {
 	return c.xt.EvalTarget(ctx, name, rev, info, f, p, ch)
+}
+
+func (c compat) MatchPure(name string, rev uint8, info []byte) bool {
+	return xtables.MatchPure(name, rev, info)
 }
 
 func (c compat) MatchText(name string, rev uint8, info []byte, f skb.Family) string {

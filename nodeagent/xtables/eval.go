@@ -75,11 +75,15 @@ func (c *call) network(off, n int) (value, known []byte) {
 // where names the place of something that is not modelled.
 func (c *call) where() string { return fmt.Sprintf("%s %s", c.family, c.p.Hook) }
 
+// hotdropAction says what a match did that has a packet dropped at once.
+const hotdropAction = "drop, which a match of the rule asks for"
+
 // EvalMatch tells whether the match holds for the packet. What decides beyond the state becomes a choice; an extension
-// that is not modelled becomes a choice that says so. It may change the packet where the kernel's match does.
-func (e *Evaluator) EvalMatch(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (bool, error) {
-	ok, _, err := e.evalMatch(ctx, name, rev, info, f, p, ch)
-	return ok, err
+// that is not modelled becomes a choice that says so. It may change the packet where the kernel's match does. drop is true
+// where the kernel's match has the packet dropped at once (hotdrop), whatever the rule's target is.
+func (e *Evaluator) EvalMatch(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (ok, drop bool, err error) {
+	ok, c, err := e.evalMatch(ctx, name, rev, info, f, p, ch)
+	return ok, c.hotdrop, err
 }
 
 // ExplainMatch is EvalMatch that also says why, where the match's text alone does not tell.
@@ -200,7 +204,7 @@ func (e *Evaluator) evalRule(ctx context.Context, t *Table, r Rule, p *skb.Packe
 	case !whole:
 		return LegacyResult{}, fmt.Errorf("table %s: the matches of the rule at offset %d are damaged", t.Name, r.Offset)
 	case hotdrop:
-		return LegacyResult{Result: rule.Result{Code: rule.Drop, Matched: true, Action: "drop malformed packet"}}, nil
+		return LegacyResult{Result: rule.Result{Code: rule.Drop, Matched: true, Action: hotdropAction}}, nil
 	case !matched:
 		return LegacyResult{}, nil
 	}

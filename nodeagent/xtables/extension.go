@@ -185,6 +185,8 @@ func TargetUsesConntrack(name string, rev uint8, info []byte) bool {
 // match that is not known counts as pure: what it changes cannot be followed anyway.
 func MatchPure(name string, rev uint8, info []byte) bool {
 	switch name {
+	case "connlimit":
+		return false
 	case "recent":
 		return !recentWrites(info)
 	case "connlabel":

@@ -59,7 +59,8 @@ func TestWhatIsNotKnownIsNeverAnswered(t *testing.T) {
 		info []byte
 	}{{"geoip", 0, make([]byte, 100)}, {"tcp", 9, make([]byte, 100)}, {"tcp", 0, make([]byte, 11)}, {"icmp6", 0, make([]byte, 8)}} {
 		branches, err := rule.Enumerate(10, func(ch *rule.Chooser) (bool, error) {
-			return e.EvalMatch(context.Background(), c.name, c.rev, c.info, skb.IPv4, p, ch)
+			ok, _, err := e.EvalMatch(context.Background(), c.name, c.rev, c.info, skb.IPv4, p, ch)
+			return ok, err
 		})
 		if err != nil || len(branches) != 2 || len(branches[0].Assumptions) != 1 || branches[0].Assumptions[0].Unknown == nil {
 			t.Errorf("match %s revision %d: %+v, %v", c.name, c.rev, branches, err)
@@ -94,7 +95,8 @@ func TestUnknownPartsOfThePacketFork(t *testing.T) {
 		}
 		p := newPacket(t, skb.TCP, "10.0.0.1:0", "10.0.0.2:80")
 		branches, err := rule.Enumerate(10, func(ch *rule.Chooser) (bool, error) {
-			return (&xtables.Evaluator{}).EvalMatch(context.Background(), c.name, rev, c.info, skb.IPv4, p, ch)
+			ok, _, err := (&xtables.Evaluator{}).EvalMatch(context.Background(), c.name, rev, c.info, skb.IPv4, p, ch)
+			return ok, err
 		})
 		if err != nil || len(branches) != 2 {
 			t.Errorf("%s: %+v, %v", c.name, branches, err)

@@ -90,7 +90,8 @@ func FuzzMatchesAndTargets(f *testing.F) {
 				_, err := rule.Enumerate(256, func(ch *rule.Chooser) (bool, error) {
 					p := p.Clone()
 					if match {
-						return e.EvalMatch(context.Background(), name, rev, info, p.Family, p, ch)
+						ok, _, err := e.EvalMatch(context.Background(), name, rev, info, p.Family, p, ch)
+						return ok, err
 					}
 					_, err := e.EvalTarget(context.Background(), name, rev, info, p.Family, p, ch)
 					return true, err

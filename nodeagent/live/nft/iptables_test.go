@@ -18,12 +18,16 @@ import (
 // extensions connects the extensions of iptables, as the walker does.
 type extensions struct{ x *xtables.Evaluator }
 
-func (e extensions) Match(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (bool, error) {
+func (e extensions) Match(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (ok, drop bool, err error) {
 	return e.x.EvalMatch(ctx, name, rev, info, f, p, ch)
 }
 
 func (e extensions) Target(ctx context.Context, name string, rev uint8, info []byte, f skb.Family, p *skb.Packet, ch *rule.Chooser) (rule.Result, error) {
 	return e.x.EvalTarget(ctx, name, rev, info, f, p, ch)
+}
+
+func (e extensions) MatchPure(name string, rev uint8, info []byte) bool {
+	return xtables.MatchPure(name, rev, info)
 }
 
 func (e extensions) MatchText(name string, rev uint8, info []byte, f skb.Family) string {
