@@ -20,7 +20,7 @@ var (
 		Explains: []string{"no-local-endpoints", "external-policy-local"},
 	}
 	NoLocalEndpoints = Kind{
-		ID: "no-local-endpoints", Severity: Warning, Title: "no local endpoint",
+		ID: "no-local-endpoints", Severity: Info, Title: "no local endpoint, by design",
 		Means: "internalTrafficPolicy is Local and the node runs no usable endpoint: connections from its pods to the ClusterIP are dropped, as asked. " +
 			"Clients there wait until they give up, while clients on other nodes are served.",
 		Proven:     "The walk is dropped on the node, and no endpoint in the EndpointSlices is on it.",

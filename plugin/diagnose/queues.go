@@ -76,7 +76,14 @@ func checkQueues(m *intent.Model, w *survey.Walk, v view) []draft {
 
 // queueEvidence are the steps of a way that tell about the socket's queue.
 func queueEvidence(t *trace.Trace, o *trace.Outcome) []Evidence {
-	var out []Evidence
+	l := o.Listener
+	out := []Evidence{value(l.Address.String()+" queue", l.Queue, "socket %s: %d wait of at most %d", l.Address, l.Queue, l.QueueMax)}
+	if l.Drops > 0 {
+		out = append(out, value(l.Address.String()+" drops", l.Drops, "socket %s: %d dropped", l.Address, l.Drops))
+	}
+	if l.NamespaceOverflows > 0 {
+		out = append(out, value("TcpExtListenOverflows", l.NamespaceOverflows, "ListenOverflows of the network namespace: %d", l.NamespaceOverflows))
+	}
 	for _, i := range o.Path {
 		if i >= 0 && i < len(t.Hops) && t.Hops[i].Hook == "socket" && t.Hops[i].Says != "" {
 			h := &t.Hops[i]

@@ -229,9 +229,9 @@ func (c *cluster) outsideAddresses() []netip.Addr {
 }
 
 // checkHealthy requires that the plugin finds no difference: the cluster is as the API asks for. That a Service has no
-// endpoint, or none on some node, is the API's own fault and may be said.
+// endpoint is the API's own fault and may be said.
 func (c *cluster) checkHealthy(t *testing.T, s service, a *render.ServiceTrace, r ran) {
-	allowed := map[string]bool{"no-ready-endpoints": len(a.Endpoints) == 0, "no-local-endpoints": s.internal != ""}
+	allowed := map[string]bool{"no-ready-endpoints": len(a.Endpoints) == 0}
 	worst := exitOK
 	for id, f := range findings(a) {
 		if !allowed[id] && f.Severity != "info" { // what is by design is explained

@@ -114,7 +114,7 @@ var apiFaults = []fault{
 		mend: changed("crowded", func(s *corev1.Service) { s.Spec.TrafficDistribution = nil }), proof: []string{"node2"},
 	},
 	{
-		name: "internalTrafficPolicy Local on a node without endpoints", want: "no-local-endpoints", node: 3, service: "inside",
+		name: "internalTrafficPolicy Local on a node without endpoints", want: "no-local-endpoints", node: 3, service: "inside", quiet: true,
 		cause: sequence(newService("inside", func(s *corev1.Service) {
 			s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
 		}), wait(time.Second)), repair: remove("inside"),

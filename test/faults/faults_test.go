@@ -16,7 +16,7 @@ func TestFaults(t *testing.T) {
 	t.Run("healthy", func(t *testing.T) { b.awaitHealthy(t, t.Context(), "leftover-rules") })
 	var all []fault
 	for _, group := range [][]fault{
-		firewallFaults, routingFaults, portFaults, proxyFaults, conntrackFaults, tunnelFaults, ruleFaults, apiFaults, addressFaults, balancerFaults, untracedFaults, lastFaults,
+		firewallFaults, routingFaults, portFaults, proxyFaults, conntrackFaults, tunnelFaults, ruleFaults, apiFaults, addressFaults, balancerFaults, untracedFaults, queueFaults, lastFaults,
 	} {
 		all = append(all, group...)
 	}

@@ -28,7 +28,7 @@ var ruleFaults = []fault{
 			return shell("iptables -t nat -I "+chainOf("10.96.0.84")+" -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination "+b.podOn("node2").Status.PodIP+":8080")(ctx, b, n)
 		}),
 		repair: sequence(restartProxy, remove("local")), mend: restartProxy,
-		beside: byDesign, real: reaches("10.96.0.84:80", "node2"), sees: "connections leave the node, though the policy is Local", proof: []string{"should not be used there"},
+		real: reaches("10.96.0.84:80", "node2"), sees: "connections leave the node, though the policy is Local", proof: []string{"should not be used there"},
 	},
 	{
 		name: "a rule's probability was changed", want: "uneven-probability", node: 1,
@@ -41,7 +41,7 @@ var ruleFaults = []fault{
 		cause: sequence(objects("only", both(manual, at("10.96.0.85"), func(s *corev1.Service) {
 			s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
 		}), atNode2), shell("iptables -F KUBE-SERVICES")),
-		repair: sequence(restartProxy, remove("only")), mend: restartProxy, beside: byDesign, real: end("only", silent, 1), sees: "packets leave the node untranslated", proof: []string{"go on untranslated"},
+		repair: sequence(restartProxy, remove("only")), mend: restartProxy, real: end("only", silent, 1), sees: "packets leave the node untranslated", proof: []string{"go on untranslated"},
 	},
 	{
 		name: "the rule that rejects for want of endpoints is gone", want: "kube-proxy-stale", node: 1, service: "empty", hence: []string{"not-rejected"},
@@ -135,9 +135,6 @@ var ruleFaults = []fault{
 		sees: "a client that tries again from the same port gets no answer", proof: []string{"10.96.0.89:80"},
 	},
 }
-
-// byDesign is what the policy Local asks for on nodes without endpoints.
-var byDesign = []string{"no-local-endpoints"}
 
 // reaches requires that some connections of the node's client pod reach the pod of web on a node.
 func reaches(to, node string) step {

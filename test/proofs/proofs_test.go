@@ -60,3 +60,17 @@ func TestTableCountsWhatIsProvenAndNamesTheRest(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryFindingWasCausedForReal(t *testing.T) {
+	records, err := proofs.All("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range diagnose.Families() {
+		for _, k := range f.Kinds {
+			if len(records[k.ID]) == 0 {
+				t.Errorf("no test has recorded %s", k.ID)
+			}
+		}
+	}
+}

@@ -8,12 +8,6 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/diagnose"
 )
 
-// unproven says of findings without a record why that is so.
-var unproven = map[string]string{
-	"mtu-above-tunnel":  "caused for real by TestSizesThatForgetTheTunnelAreFound of test/e2e, which keeps no record",
-	"socket-queue-full": "caused for real in test/e2e by a program that accepts nothing, which keeps no record",
-}
-
 // Table is docs/faults.md: every finding, how a test caused it, and what came of it, in Markdown.
 func Table(families []diagnose.Family, records map[string][]Record) string {
 	var b strings.Builder
@@ -56,13 +50,9 @@ func Table(families []diagnose.Family, records map[string][]Record) string {
 		}
 	}
 	if len(without) > 0 {
-		b.WriteString("\n## Without a record\n\nWhere nothing else is said, these are held by tests on made-up state only:\n\n")
+		b.WriteString("\n## Without a record\n\n")
 		for _, id := range slices.Compact(without) {
-			fmt.Fprintf(&b, "- `%s`", id)
-			if why := unproven[id]; why != "" {
-				fmt.Fprintf(&b, ": %s", why)
-			}
-			b.WriteString("\n")
+			fmt.Fprintf(&b, "- `%s`\n", id)
 		}
 	}
 	return b.String()
