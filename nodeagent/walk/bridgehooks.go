@@ -110,23 +110,14 @@ func (w *walk) listedBridge(h skb.Hook, part bridgePart) (groups []group, known 
 			at = i
 		}
 	}
+	var fns []node.HookFunction
 	for i, fn := range hooks[h] {
 		if i == at || part == beforeIP && i > at || part == behindIP && (i < at || !runsBehind(h, fn.Priority)) {
 			continue
 		}
-		f, known, err := w.bridgeFunction(h, fn)
-		if err != nil {
-			return nil, false, err
-		}
-		if !known {
-			w.unlisted = true
-			return nil, false, nil
-		}
-		if f.run != nil {
-			groups = append(groups, alone(f))
-		}
+		fns = append(fns, fn)
 	}
-	return groups, true, nil
+	return inOrder(fns, &w.unlisted, func(fn node.HookFunction) (function, bool, error) { return w.bridgeFunction(h, fn) })
 }
 
 // bridgeFunction is what a function at a bridge hook does to a frame. run is nil for br_netfilter and for the bridge's own

@@ -151,20 +151,7 @@ func (w *walk) listedDevice(link node.Link, hook uint32) (groups []group, known 
 		w.devicesUnlisted = true
 		return nil, false, nil
 	}
-	for _, fn := range hooks {
-		f, known, err := w.deviceFunction(fn, hook)
-		if err != nil {
-			return nil, false, err
-		}
-		if !known {
-			w.devicesUnlisted = true
-			return nil, false, nil
-		}
-		if f.run != nil {
-			groups = append(groups, alone(f))
-		}
-	}
-	return groups, true, nil
+	return inOrder(hooks, &w.devicesUnlisted, func(fn node.HookFunction) (function, bool, error) { return w.deviceFunction(fn, hook) })
 }
 
 // deviceFunction is what a function at a device does. run is nil for that of a flow table, which lets the packets pass that

@@ -59,13 +59,19 @@ func (w *walk) listedGroups(k hookKey) (groups []group, known bool, err error) {
 	if !known || err != nil || int(k.hook) >= len(hooks) {
 		return nil, false, err
 	}
-	for _, fn := range hooks[k.hook] {
-		f, known, err := w.listedFunction(k, fn)
+	return inOrder(hooks[k.hook], &w.unlisted, func(fn node.HookFunction) (function, bool, error) { return w.listedFunction(k, fn) })
+}
+
+// inOrder makes groups of registered functions, in the order that they are listed in, of those that do anything. gone is set
+// when one of them is not there any more.
+func inOrder(fns []node.HookFunction, gone *bool, what func(node.HookFunction) (function, bool, error)) (groups []group, known bool, err error) {
+	for _, fn := range fns {
+		f, known, err := what(fn)
 		if err != nil {
 			return nil, false, err
 		}
 		if !known {
-			w.unlisted = true
+			*gone = true
 			return nil, false, nil
 		}
 		if f.run != nil {
