@@ -253,7 +253,7 @@ func TestFailuresLeaveStandardOutputEmpty(t *testing.T) {
 		says   []string
 	}{
 		"no such Service":      {func(_ *shop, o *runOptions) { o.service = "wep" }, exitUsage, []string{"Service shop/wep does not exist", "did you mean web?"}},
-		"in another namespace": {func(_ *shop, o *runOptions) { o.namespace = "other" }, exitUsage, []string{"other/web does not exist", "did you mean shop/web?", "-n shop"}},
+		"in another namespace": {func(_ *shop, o *runOptions) { o.namespace = "other" }, exitUsage, []string{"other/web does not exist: there is no namespace other", "did you mean shop/web?", "-n shop"}},
 		"headless": {func(s *shop, _ *runOptions) {
 			s.service(func(v *corev1.Service) { v.Spec.ClusterIP, v.Spec.ClusterIPs = "None", nil })
 		}, exitUsage, []string{"headless", "DNS answers", "kubectl get endpointslices"}},

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -89,6 +90,8 @@ func (s *scriptAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && s.refusal != nil:
 		status := s.refusal.Status()
 		respond(w, int(status.Code), &status, "v1", "Status")
+	case p == "/api/v1/namespaces/shop":
+		respond(w, 200, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, "v1", "Namespace")
 	case p == "/api/v1/namespaces/shop/services/web":
 		respond(w, 200, webService(), "v1", "Service")
 	case p == "/api/v1/namespaces/shop/services/db":

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -19,6 +20,10 @@ func notFound(ctx context.Context, client kubernetes.Interface, namespace, name 
 		Sentence: fmt.Sprintf("Service %s/%s does not exist", namespace, name),
 		Next:     fmt.Sprintf("list the Services there: kubectl get services -n %s", namespace),
 		Input:    true,
+	}
+	if _, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		p.Sentence += ": there is no namespace " + namespace
+		p.Next = "list the namespaces: kubectl get namespaces"
 	}
 	var near, elsewhere []string
 	if list, err := client.CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{}); err == nil {
