@@ -310,6 +310,14 @@ func (e *entered) VirtualServer(ctx context.Context, proto uint8, dst netip.Addr
 	return e.ns.VirtualServer(ctx, proto, dst, mark)
 }
 
+// RealServer asks the namespace.
+func (e *entered) RealServer(ctx context.Context, proto uint8, src netip.AddrPort) (bool, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return false, err
+	}
+	return e.ns.RealServer(ctx, proto, src)
+}
+
 // Hooks asks the namespace.
 func (e *entered) Hooks(ctx context.Context, f node.NFTFamily) ([][]node.HookFunction, error) {
 	if err := e.n.enter(e.id); err != nil {

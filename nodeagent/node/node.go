@@ -496,6 +496,9 @@ func (s Socket) Full() bool {
 type VirtualServers interface {
 	// VirtualServer tells whether IPVS has a virtual server for a destination, or for the packet's mark.
 	VirtualServer(ctx context.Context, proto uint8, dst netip.AddrPort, mark uint32) (bool, error)
+	// RealServer tells whether a virtual server of IPVS sends connections to an address, and thus may translate what comes
+	// from there. A port of 0 is any.
+	RealServer(ctx context.Context, proto uint8, src netip.AddrPort) (bool, error)
 }
 
 // Namespace is everything the walker asks of one network namespace.

@@ -24,9 +24,11 @@ const (
 	prioFilter    = 0
 	prioSecurity  = 50
 	prioNATSrc    = 100
-	// IPVS takes packets for its virtual servers at these (net/netfilter/ipvs/ip_vs_core.c).
-	prioIPVSInput  = prioNATSrc - 2
-	prioIPVSOutput = prioNATDst + 2
+	// IPVS takes packets for its virtual servers at these, and the answers of real servers one before, and at FORWARD
+	// (ip_vs_ops4, net/netfilter/ipvs/ip_vs_core.c).
+	prioIPVSInput   = prioNATSrc - 1
+	prioIPVSOutput  = prioNATDst + 2
+	prioIPVSForward = prioNATSrc
 )
 
 type hookKey struct {
@@ -269,9 +271,13 @@ func (w *walk) derivedGroups(k hookKey) ([]group, error) {
 		at(p).add("nat", function{p, "the translation of addresses", nat.run})
 	}
 	switch k.hook {
+	case skb.Forward:
+		at(prioIPVSForward).add("ipvs", function{prioIPVSForward, "IPVS", (*walk).realServer})
 	case skb.Input:
+		at(prioIPVSInput-1).add("ipvs", function{prioIPVSInput - 1, "IPVS", (*walk).realServer})
 		at(prioIPVSInput).add("ipvs", function{prioIPVSInput, "IPVS", (*walk).virtualServer})
 	case skb.Output:
+		at(prioIPVSOutput-1).add("ipvs", function{prioIPVSOutput - 1, "IPVS", (*walk).realServer})
 		at(prioIPVSOutput).add("ipvs", function{prioIPVSOutput, "IPVS", (*walk).virtualServer})
 	}
 	var order []int32

@@ -164,11 +164,10 @@ func opaque(fn node.HookFunction, what string) function {
 
 // transparent are functions of the kernel that do nothing to a packet which the model would have to know, by the beginnings
 // of their names: they confirm a flow and watch its payload, or ask security modules about labels that packets of this model
-// do not have. IPVS' other functions than those below see replies. The functions of br_netfilter
-// at IP hooks are its own bookkeeping.
+// do not have. IPVS' function for ICMP errors sees none. The functions of br_netfilter at IP hooks are its own bookkeeping.
 var transparent = []string{
 	"nf_confirm", "ipv4_confirm", "ipv6_confirm", "ipv4_helper", "ipv6_helper",
-	"selinux_", "apparmor_", "smack_", "ipv4_synproxy_hook", "ipv6_synproxy_hook", "ip_sabotage_in", "ip_vs_",
+	"selinux_", "apparmor_", "smack_", "ipv4_synproxy_hook", "ipv6_synproxy_hook", "ip_sabotage_in", "ip_vs_forward_icmp",
 }
 
 // functionName is the name of a kernel function without its module and without what compilers append (".isra.0", ".llvm.123").
@@ -191,6 +190,8 @@ func (w *walk) kernelFunction(k hookKey, fn node.HookFunction) function {
 		return function{fn.Priority, "defragmentation", (*walk).defragment}
 	case takesForIPVS(name):
 		return function{fn.Priority, "IPVS", (*walk).virtualServer}
+	case answersForIPVS(name):
+		return function{fn.Priority, "IPVS", (*walk).realServer}
 	}
 	for _, t := range transparent {
 		if strings.HasPrefix(name, t) {
@@ -204,6 +205,12 @@ func (w *walk) kernelFunction(k hookKey, fn node.HookFunction) function {
 // or before Linux 5.14 one for each hook and family.
 func takesForIPVS(name string) bool {
 	return name == "ip_vs_in_hook" || strings.HasPrefix(name, "ip_vs_remote_request") || strings.HasPrefix(name, "ip_vs_local_request")
+}
+
+// answersForIPVS recognises the functions by which it translates what real servers answer, at INPUT, FORWARD and OUTPUT:
+// ip_vs_out_hook, or before Linux 5.14 others for each family.
+func answersForIPVS(name string) bool {
+	return name == "ip_vs_out_hook" || strings.HasPrefix(name, "ip_vs_reply") || strings.HasPrefix(name, "ip_vs_local_reply")
 }
 
 // listsConntrack tells whether connection tracking has its hooks.

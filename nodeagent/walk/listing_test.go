@@ -85,6 +85,10 @@ func (n *listed) VirtualServer(context.Context, uint8, netip.AddrPort, uint32) (
 	return n.virtual, nil
 }
 
+func (n *listed) RealServer(context.Context, uint8, netip.AddrPort) (bool, error) {
+	return n.virtual, nil
+}
+
 func attribute(typ uint16, data []byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(data)))
 	b = append(binary.NativeEndian.AppendUint16(b, typ), data...)
@@ -204,7 +208,8 @@ func TestFunctionsAtAHook(t *testing.T) {
 		"reassembly":             {skb.Prerouting, hookFunction("ipv4_conntrack_defrag [nf_defrag_ipv4]", -400), ""},
 		"confirming":             {skb.Input, hookFunction("nf_confirm", 1<<31-1), ""},
 		"a security module":      {skb.Postrouting, hookFunction("selinux_ip_postroute", 225), ""},
-		"IPVS for replies":       {skb.Forward, hookFunction("ip_vs_out_hook [ip_vs]", 100), ""},
+		"IPVS for replies":       {skb.Forward, hookFunction("ip_vs_out_hook [ip_vs]", 100), "IPVS connections of its real server 10.0.0.1:1"},
+		"IPVS' ICMP errors":      {skb.Forward, hookFunction("ip_vs_forward_icmp [ip_vs]", 99), ""},
 		"IPVS for a service":     {skb.Input, hookFunction("ip_vs_in_hook [ip_vs]", 99), "IPVS virtual server 10.0.0.2:2"},
 		"IPVS before Linux 5.14": {skb.Output, hookFunction("ip_vs_local_request4 [ip_vs]", -98), "IPVS virtual server 10.0.0.2:2"},
 		"one not known":          {skb.Forward, hookFunction("drop_things [own]", 3), "hook function drop_things [own] of priority 3"},
