@@ -53,6 +53,8 @@ type Link struct {
 	MTU   int
 	// Flags are the IFF_ bits.
 	Flags uint32
+	// Qdisc is the kind of the queueing discipline that packets leave by ("noqueue", "fq_codel"), "" when it is not known.
+	Qdisc string
 	// Master is the index of the bridge, bond or VRF it belongs to, 0 for none.
 	Master int
 	// VRFTable is the routing table of a VRF, 0 for other kinds.
