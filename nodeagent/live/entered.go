@@ -46,6 +46,14 @@ func (e *entered) DevicePrograms(ctx context.Context, index int, egress bool) ([
 	return e.ns.DevicePrograms(ctx, index, egress)
 }
 
+// IPsec asks the namespace.
+func (e *entered) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.IPsec(ctx)
+}
+
 // WireGuard asks the namespace.
 func (e *entered) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
 	if err := e.n.enter(e.id); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/wgnl"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xfrmnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -32,6 +33,7 @@ type Namespace struct {
 	*nftTables
 	*programs
 	*wireGuards
+	*policies
 	count  *nlsock.Counter
 	memory *memory
 	hooks  *hooklist.Reader // once it was asked for
@@ -47,6 +49,7 @@ type (
 	tables    struct{ *xt.Reader }
 	nftTables struct{ *nft.Reader }
 	programs  struct{ *devprog.Reader }
+	policies  struct{ *xfrmnl.Reader }
 	// wireGuards is opened when it is first asked: few nodes have such an interface.
 	wireGuards struct {
 		count  *nlsock.Counter
@@ -95,6 +98,7 @@ func open(count *nlsock.Counter, m *memory) (*Namespace, error) {
 	}
 	n.programs = &programs{d}
 	n.wireGuards = &wireGuards{count: n.count}
+	n.policies = &policies{xfrmnl.New(n.count)}
 	return n, nil
 }
 

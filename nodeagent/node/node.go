@@ -521,6 +521,7 @@ type Namespace interface {
 	Sockets
 	SocketCounters
 	VirtualServers
+	IPsec
 }
 
 // Home is the id of the namespace that a Node was opened in.

@@ -47,7 +47,7 @@ func (w *walk) reroute(b *branch, next func(*branch)) {
 	w.eachHop(b, r, func(b *branch, r node.Route) {
 		b.route = r
 		w.routeHop(b, "routed again, since a rule has changed the packet")
-		next(b)
+		w.ipsec(b, node.IPsecOut, false, next)
 	})
 }
 
@@ -115,7 +115,7 @@ func (w *walk) fromProcess(b *branch) {
 		b.route = r
 		b.p.Out = r.Out
 		w.routeHop(b, "")
-		w.pass(b, skb.Output, w.postrouting)
+		w.ipsec(b, node.IPsecOut, true, func(b *branch) { w.pass(b, skb.Output, w.postrouting) })
 	})
 }
 
@@ -189,7 +189,13 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 			return
 		}
 	}
-	p.Out = r.Out
+	w.ipsec(b, node.IPsecForward, false, w.forward)
+}
+
+// forward is the rest of ip_forward and ip6_forward.
+func (w *walk) forward(b *branch) {
+	p := b.p
+	p.Out = b.route.Out
 	if !w.countDown(b) {
 		return
 	}
@@ -203,7 +209,7 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 			p.Reprioritize()
 		}
 	}
-	w.pass(b, skb.Forward, w.postrouting)
+	w.ipsec(b, node.IPsecOut, false, func(b *branch) { w.pass(b, skb.Forward, w.postrouting) })
 }
 
 // countDown takes one off a TTL or hop limit that is known, before FORWARD (ip_forward, ip6_forward); it ends a packet that
@@ -325,7 +331,7 @@ func (w *walk) input(b *branch) {
 		// ip_local_deliver. IPv6 puts fragments together behind INPUT.
 		w.join(b, "the node takes whole packets: the fragment waits for the others, and this is what becomes of the packet")
 	}
-	w.pass(b, skb.Input, w.deliver)
+	w.pass(b, skb.Input, func(b *branch) { w.ipsec(b, node.IPsecIn, false, w.deliver) })
 }
 
 // postrouting passes POSTROUTING, and then the packet leaves, or comes back by the loopback interface.
