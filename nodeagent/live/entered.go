@@ -54,6 +54,11 @@ func (e *entered) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
 	return e.ns.IPsec(ctx)
 }
 
+// SocketPrograms asks about this process, in whatever namespace.
+func (e *entered) SocketPrograms(ctx context.Context, do node.SocketDoes, f skb.Family, proto uint8) ([]string, error) {
+	return e.ns.SocketPrograms(ctx, do, f, proto)
+}
+
 // WireGuard asks the namespace.
 func (e *entered) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
 	if err := e.n.enter(e.id); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cgprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/devprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
@@ -21,6 +22,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xfrmnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
 
 // Namespace is the state of one network namespace, read as it is asked for. What costs little and is asked often
@@ -142,6 +144,11 @@ func (w *wireGuards) WireGuard(ctx context.Context, link int) (node.WireGuardDev
 		w.reader = r
 	}
 	return w.reader.WireGuard(ctx, link)
+}
+
+// SocketPrograms asks about this process's control group.
+func (n *Namespace) SocketPrograms(_ context.Context, do node.SocketDoes, f skb.Family, proto uint8) ([]string, error) {
+	return cgprog.Programs(do, f, proto)
 }
 
 // Reads tells how many messages and bytes were read so far.

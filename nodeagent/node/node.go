@@ -522,6 +522,7 @@ type Namespace interface {
 	SocketCounters
 	VirtualServers
 	IPsec
+	SocketPrograms
 }
 
 // Home is the id of the namespace that a Node was opened in.

@@ -162,7 +162,9 @@ type journey struct {
 	hopIndex map[string]int
 	ends     []end
 	branches int
-	err      error // the first error; everything stops
+	// sockets are the programs that sockets meet.
+	sockets map[socketKey][]string
+	err     error // the first error; everything stops
 }
 
 // walk is the part of a journey in one network namespace.
