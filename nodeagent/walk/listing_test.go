@@ -73,7 +73,7 @@ func (n *listed) NFTChain(_ context.Context, _ node.NFTFamily, _, chain string) 
 	return node.NFTObject{}, node.ErrNotFound
 }
 
-func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string) ([][]byte, error) {
+func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string, _ func(int, []byte) bool) ([][]byte, error) {
 	n.asked = append(n.asked, chain)
 	return nil, nil
 }

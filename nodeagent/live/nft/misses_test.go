@@ -37,7 +37,7 @@ func TestMissesAgreesWithEvaluation(t *testing.T) {
 	ev := &nftables.Evaluator{Env: e, Compat: extensions{&xtables.Evaluator{}}}
 	misses := 0
 	for _, table := range []string{"filter", "other"} {
-		list, err := e.NFTRules(ctx, node.NFTIPv4, table, "X")
+		list, err := e.NFTRules(ctx, node.NFTIPv4, table, "X", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
