@@ -40,6 +40,7 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`
 			return usageError{err}
 		}
 		runtime.GOMAXPROCS(1) // one packet is one thread's work
+		growStack()
 		ctx, cancel := contextWithTimeout(ctx, packetTimeout)
 		defer cancel()
 		var options []live.Option
@@ -67,6 +68,15 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`
 	f.BoolVar(&o.noBPF, "no-bpf", false, "do not read the kernel's lists of hooks, which takes BPF: derive them from tables and chains")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	return v
+}
+
+// growStack makes the goroutine's stack as large as a walk needs it, which calls deep: growing by doubling would copy it at each
+// step.
+//
+//go:noinline
+func growStack() byte {
+	var room [24 << 10]byte
+	return room[len(room)-1]
 }
 
 // start turns the options into a packet.
