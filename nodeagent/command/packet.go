@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
@@ -39,7 +38,6 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`
 		if err != nil {
 			return usageError{err}
 		}
-		runtime.GOMAXPROCS(1) // one packet is one thread's work
 		growStack(0)
 		ctx, cancel := contextWithTimeout(ctx, packetTimeout)
 		defer cancel()

@@ -34,7 +34,7 @@ however it ends. Nothing else is written.
 
 Exit codes: 0 probed, 2 bad usage, 3 the state could not be read.`
 	v.example = "  svctrace-agent probe --from 10.244.1.10 --to 10.96.0.25:80 --count 20"
-	v.ends = true
+	v.lives = true
 	v.run = func(ctx context.Context) error {
 		r, err := o.request()
 		if err != nil {

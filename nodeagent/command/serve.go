@@ -34,7 +34,7 @@ const defaultFlows = 1000
 
 func serveCommand(s Streams) *verb {
 	v := newVerb("serve", "Answer the plugin's requests on standard input and output")
-	v.ends = true
+	v.lives = true
 	v.run = func(ctx context.Context) error { return serve(ctx, s.In, s.Out) }
 	return v
 }

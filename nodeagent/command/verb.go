@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/brief"
 )
 
 // verb is one of the agent's commands.
@@ -17,10 +19,10 @@ type verb struct {
 	// use is the command as it is written, its name first; short and long say what it does, example how it is called.
 	use, short, long, example string
 	flags                     *pflag.FlagSet
-	// ends is true for a command that comes to an orderly end at a signal, which cancels its context. The others just read:
-	// a signal ends the process, and nothing that listens for it has to be started.
-	ends bool
-	run  func(ctx context.Context) error
+	// lives is true for a command that does more than give one answer: it comes to an orderly end at a signal, which cancels its
+	// context. The others just read: a signal ends the process, and nothing that listens for it has to be started.
+	lives bool
+	run   func(ctx context.Context) error
 }
 
 func (v *verb) name() string {
@@ -109,7 +111,8 @@ func (vs verbs) execute(ctx context.Context, args []string, out io.Writer) error
 	if v.flags.NArg() > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", v.flags.Arg(0))}
 	}
-	if v.ends {
+	if v.lives {
+		brief.AllProcessors()
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 		defer stop()

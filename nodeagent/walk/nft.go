@@ -130,9 +130,19 @@ func ruleName(r *nftables.Rule) string {
 	return fmt.Sprintf("rule %d of chain %s in table %s %s", r.Handle, r.Chain, r.Family, r.Table)
 }
 
+// ruleText prints a rule, once for all branches that come to it.
+func (w *walk) ruleText(r *nftables.Rule) string {
+	text, ok := w.texts[r]
+	if !ok {
+		text = w.nft.Text(w.ctx, r)
+		w.texts[r] = text
+	}
+	return text
+}
+
 // nftHop describes a rule that acted.
 func (w *walk) nftHop(b *branch, r *nftables.Rule, res rule.Result) trace.Hop {
-	tr := &trace.Rule{Handle: r.Handle, Text: w.nft.Text(w.ctx, r), Comment: r.Comment}
+	tr := &trace.Rule{Handle: r.Handle, Text: w.ruleText(r), Comment: r.Comment}
 	if packets, bytes, ok := r.Counter(); ok {
 		tr.Packets, tr.Bytes = &packets, &bytes
 	}

@@ -189,6 +189,7 @@ type walk struct {
 	devices     []nftables.Chain
 	haveDevices bool
 	rules       map[chainKey]*chainRules
+	texts       map[*nftables.Rule]string
 	tables      map[skb.Family][]*xtables.Table
 	active      map[skb.Family]bool // conntrack
 }
@@ -203,7 +204,7 @@ func (j *journey) place(id string) (*walk, error) {
 		return nil, err
 	}
 	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, listed: map[node.NFTFamily][][]node.HookFunction{},
-		rules: map[chainKey]*chainRules{}}
+		rules: map[chainKey]*chainRules{}, texts: map[*nftables.Rule]string{}}
 	w.xt = &xtables.Evaluator{Env: ns}
 	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
 	w.generation, err = ns.NFTGeneration(j.ctx)
