@@ -120,7 +120,7 @@ func passListed(t *testing.T, n *listed, h skb.Hook, fns ...node.HookFunction) (
 	t.Helper()
 	n.hooks = map[node.NFTFamily][][]node.HookFunction{node.NFTIPv4: make([][]node.HookFunction, 5)}
 	n.hooks[node.NFTIPv4][h] = fns
-	j := &journey{ctx: context.Background(), trace: trace.New(trace.Packet{}), hopIndex: map[string]int{}, places: map[string]*walk{}}
+	j := &journey{ctx: context.Background(), trace: trace.New(trace.Packet{}), hopIndex: map[hopKey]int{}, places: map[string]*walk{}}
 	j.start.Destination = netip.MustParseAddrPort("10.0.0.2:2")
 	j.node = single{n}
 	w, err := j.place(node.Home)

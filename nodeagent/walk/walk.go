@@ -110,7 +110,7 @@ var ErrStart = errors.New("the packet cannot start here")
 var errChanged = errors.New("it kept changing while it was read")
 
 func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
-	j := &journey{ctx: ctx, node: n, start: s, hopIndex: map[string]int{}, places: map[string]*walk{}}
+	j := &journey{ctx: ctx, node: n, start: s, hopIndex: map[hopKey]int{}, places: map[string]*walk{}}
 	w, err := j.place(node.Home)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ type journey struct {
 	start    Start
 	trace    *trace.Trace
 	places   map[string]*walk
-	hopIndex map[string]int
+	hopIndex map[hopKey]int
 	ends     []end
 	branches int
 	err      error // the first error; everything stops
