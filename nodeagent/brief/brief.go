@@ -12,5 +12,6 @@ func init() {
 	runtime.GOMAXPROCS(1)
 }
 
-// AllProcessors is for what lives longer, and does more than one thing at a time.
-func AllProcessors() { runtime.GOMAXPROCS(runtime.NumCPU()) }
+// AllProcessors is for what lives longer, and does more than one thing at a time: it has as many processors as Go gives a process
+// by itself, within the limits of its control group.
+func AllProcessors() { runtime.SetDefaultGOMAXPROCS() }
