@@ -9,9 +9,13 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
 
-// keepRules bounds the rules of a chain that are kept, and kept decoded, whatever the packet. Of what a longer chain has
-// behind them, only the rules that the first packet does not miss are kept: mostly one of ten thousand.
-const keepRules = 128
+const (
+	// keepRules bounds the rules of a chain that are kept whatever the packet. Of what a longer chain has behind them, only the
+	// rules that the first packet does not miss are kept: mostly one of ten thousand.
+	keepRules = 128
+	// keepDecoded bounds the rules of a chain that are kept decoded.
+	keepDecoded = 512
+)
 
 type chainKey struct {
 	family      node.NFTFamily
@@ -65,7 +69,7 @@ func (w *walk) chainRules(k chainKey, p *skb.Packet) (*chainRules, error) {
 	} else {
 		r.numbers = nil
 	}
-	if len(r.raw) <= keepRules {
+	if len(r.raw) <= keepDecoded {
 		r.decoded = make([]*nftables.Rule, len(r.raw))
 	}
 	w.rules[k] = r
