@@ -164,11 +164,11 @@ func (e *entered) NFTChain(ctx context.Context, f node.NFTFamily, table, chain s
 }
 
 // NFTRules asks the namespace.
-func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
+func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(int, []byte) bool) ([][]byte, error) {
 	if err := e.n.enter(e.id); err != nil {
 		return nil, err
 	}
-	return e.ns.NFTRules(ctx, f, table, chain)
+	return e.ns.NFTRules(ctx, f, table, chain, skip)
 }
 
 // NFTSet asks the namespace.

@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cgprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
@@ -39,6 +42,8 @@ type Namespace struct {
 	count  *nlsock.Counter
 	memory *memory
 	hooks  *hooklist.Reader // once it was asked for
+	// sysctls are the values that were read, by their names.
+	sysctls map[string]string
 	// ownsMemory is true for a namespace without a node.
 	ownsMemory bool
 }
@@ -154,12 +159,15 @@ func (n *Namespace) SocketPrograms(_ context.Context, do node.SocketDoes, f skb.
 // Reads tells how many messages and bytes were read so far.
 func (n *Namespace) Reads() (messages int, bytes int64) { return n.count.Messages, n.count.Bytes }
 
-// Sysctl reads a value under /proc/sys of the namespace.
+// Sysctl reads a value under /proc/sys of the namespace. A value is read once.
 func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
+	if v, ok := n.sysctls[name]; ok {
+		return v, nil
+	}
 	if strings.Contains(name, "..") {
 		return "", fmt.Errorf("sysctl %q is not a name", name)
 	}
-	b, err := os.ReadFile("/proc/sys/" + name)
+	b, err := readFile("/proc/sys/" + name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("sysctl %s: %w", name, node.ErrNotFound)
@@ -167,5 +175,34 @@ func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
 		return "", &node.ReadError{What: "sysctl " + name, Err: err}
 	}
 	n.count.Add(len(b))
-	return strings.TrimSpace(string(b)), nil
+	v := strings.TrimSpace(string(b))
+	if n.sysctls == nil {
+		n.sysctls = map[string]string{}
+	}
+	n.sysctls[name] = v
+	return v, nil
+}
+
+// readFile is os.ReadFile for files of /proc, which are never waited for: os would begin to watch them for that.
+func readFile(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 128)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return b, nil
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
 }

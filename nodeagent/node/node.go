@@ -385,8 +385,10 @@ type NFTables interface {
 	NFTBaseChains(ctx context.Context, f NFTFamily) ([]NFTObject, error)
 	// NFTChain returns one chain, or ErrNotFound.
 	NFTChain(ctx context.Context, f NFTFamily, table, chain string) (NFTObject, error)
-	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order.
-	NFTRules(ctx context.Context, f NFTFamily, table, chain string) ([][]byte, error)
+	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order, without those for which skip returns true. It is
+	// asked about each while they are read, by its number from 0 on, again from the first when the reading starts again, and
+	// must not keep the message. A nil skip leaves none out.
+	NFTRules(ctx context.Context, f NFTFamily, table, chain string, skip func(n int, rule []byte) bool) ([][]byte, error)
 	// NFTSet returns the NFT_MSG_NEWSET message of one set, or ErrNotFound.
 	NFTSet(ctx context.Context, f NFTFamily, table, set string) ([]byte, error)
 	// NFTElement looks one key up as the kernel's datapath would, and returns the element's attributes, or ErrNotFound.

@@ -367,7 +367,7 @@ func (w *walk) chainUsesConntrack(c nftables.Chain, f skb.Family, seen map[chain
 		return false, nil
 	}
 	seen[k] = true
-	rules, err := w.chainRules(k)
+	rules, err := w.chainRules(k, nil)
 	if err != nil {
 		return false, err
 	}
