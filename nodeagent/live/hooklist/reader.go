@@ -28,6 +28,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -95,7 +96,7 @@ func New(memory *kmem.Reader) (*Reader, error) {
 
 // Hooks lists the functions at the hooks of a family, IPv4, IPv6 or bridge, by the hook's number.
 func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
-	if f == node.NFTBridge && r.memory.Layout.HooksBridge == kmem.Absent {
+	if f == node.NFTBridge && r.memory.Layout.HooksBridge == bpf.Absent {
 		return make([][]node.HookFunction, numHooks), nil // a kernel without CONFIG_NETFILTER_FAMILY_BRIDGE, but with the others
 	}
 	heads, err := r.heads(f)
@@ -281,13 +282,13 @@ func (r *Reader) describe(o operation, p place) (fn node.HookFunction, err error
 	}
 	switch what := bare(symbol); {
 	case tableFunctions[what]:
-		if o.private == 0 || r.memory.Layout.XTName == kmem.Absent {
+		if o.private == 0 || r.memory.Layout.XTName == bpf.Absent {
 			return fn, fmt.Errorf("%w: a table without a name", ErrOdd)
 		}
 		fn.Kind = node.HookTable
 		fn.Name, err = r.text(o.private + uint64(r.memory.Layout.XTName))
 	case strings.HasPrefix(what, "nf_nat_") && !p.inNAT:
-		if o.private == 0 || r.memory.Layout.NATEntries == kmem.Absent {
+		if o.private == 0 || r.memory.Layout.NATEntries == bpf.Absent {
 			return fn, fmt.Errorf("%w: a nat function without chains", ErrOdd)
 		}
 		fn.Kind = node.HookNAT
@@ -321,7 +322,7 @@ func bare(symbol string) string {
 // chain reads the names of an nftables chain and of its table.
 func (r *Reader) chain(address uint64) (table, name string, err error) {
 	l := r.memory.Layout
-	if address == 0 || l.ChainName == kmem.Absent || l.ChainTable == kmem.Absent || l.TableName == kmem.Absent {
+	if address == 0 || l.ChainName == bpf.Absent || l.ChainTable == bpf.Absent || l.TableName == bpf.Absent {
 		return "", "", fmt.Errorf("%w: a chain that is none", ErrOdd)
 	}
 	at, err := r.memory.Pointer(address + uint64(l.ChainName))
