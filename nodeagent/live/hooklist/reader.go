@@ -24,9 +24,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
@@ -69,28 +67,11 @@ func New(memory *kmem.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("%w: an entry of %d bytes", ErrOdd, memory.Layout.EntrySize)
 	}
 	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
-	task, err := memory.Task()
+	net, err := memory.Namespace()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrOdd, err)
 	}
-	proxy, err := memory.Pointer(task + uint64(memory.Layout.TaskNSProxy))
-	if err != nil {
-		return nil, err
-	}
-	if r.net, err = memory.Pointer(proxy + uint64(memory.Layout.NSProxyNet)); err != nil {
-		return nil, err
-	}
-	var inode [4]byte
-	if err := memory.Bytes(r.net+uint64(memory.Layout.NetInode), inode[:]); err != nil {
-		return nil, err
-	}
-	info, err := os.Stat("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != uint64(binary.NativeEndian.Uint32(inode[:])) {
-		return nil, fmt.Errorf("%w: another network namespace than the thread's", ErrOdd)
-	}
+	r.net = net
 	return r, nil
 }
 
