@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,13 +36,20 @@ const defaultFlows = 1000
 func serveCommand(s Streams) *verb {
 	v := newVerb("serve", "Answer the plugin's requests on standard input and output")
 	v.lives = true
-	v.run = func(ctx context.Context) error { return serve(ctx, s.In, s.Out) }
+	noBPF := v.flags.Bool("no-bpf", false, "do not read kernel memory, which takes BPF: neither the lists of hooks nor the table of flows")
+	v.run = func(ctx context.Context) error {
+		var options []live.Option
+		if *noBPF {
+			options = append(options, live.WithoutBPF())
+		}
+		return serve(ctx, s.In, s.Out, options...)
+	}
 	return v
 }
 
 // serve answers requests until the input closes or the context ends: with a signal, which nothing else in the agent heeds
 // while it waits. The greeting goes out with the first answer: what is written before anybody has attached would be lost.
-func serve(ctx context.Context, in io.Reader, out io.Writer) error {
+func serve(ctx context.Context, in io.Reader, out io.Writer, options ...live.Option) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -62,7 +70,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer) error {
 			greeted = true
 		}
 		start := time.Now()
-		a := answer(ctx, q)
+		a := answer(ctx, q, options)
 		a.ID, a.Micros = q.ID, time.Since(start).Microseconds()
 		if err := wire.Write(out, a); err != nil {
 			return err
@@ -108,7 +116,7 @@ func hello() wire.Hello {
 	return h
 }
 
-func answer(ctx context.Context, q wire.Request) wire.Answer {
+func answer(ctx context.Context, q wire.Request, options []live.Option) wire.Answer {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var a wire.Answer
@@ -117,9 +125,9 @@ func answer(ctx context.Context, q wire.Request) wire.Answer {
 	case q.Describe != nil:
 		a.Describe, err = describe(ctx)
 	case q.Walk != nil:
-		a.Walk, err = walkFor(ctx, *q.Walk)
+		a.Walk, err = walkFor(ctx, *q.Walk, options)
 	case q.Flows != nil:
-		a.Flows, err = flows(ctx, *q.Flows)
+		a.Flows, err = flows(ctx, *q.Flows, options)
 	case q.Affinity != nil:
 		a.Affinity, err = affinity(ctx, *q.Affinity)
 	case q.Probe != nil:
@@ -147,7 +155,7 @@ func wireError(err error) *wire.Error {
 	return e
 }
 
-func walkFor(ctx context.Context, q wire.WalkRequest) (*trace.Trace, error) {
+func walkFor(ctx context.Context, q wire.WalkRequest, options []live.Option) (*trace.Trace, error) {
 	proto, err := skb.ParseProto(q.Protocol)
 	if err != nil {
 		return nil, usageError{err}
@@ -160,14 +168,14 @@ func walkFor(ctx context.Context, q wire.WalkRequest) (*trace.Trace, error) {
 		Owner: owner, Namespace: namespace,
 		Proto: proto, Source: q.Source, Destination: q.Destination, In: q.In, Mark: uint32(q.Mark), Node: q.Node,
 		Follow: q.Follow, FromAddress: q.FromAddress, Reply: q.Reply, Assume: q.Assume, Arrives: q.Arrives, Tunnel: q.Tunnel,
-	})
+	}, options...)
 }
 
 // here runs f with the namespace's state on one thread.
-func here(f func(ns *live.Namespace) error) error {
+func here(f func(ns *live.Namespace) error, options ...live.Option) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ns, err := live.Open()
+	ns, err := live.Open(options...)
 	if err != nil {
 		return &node.ReadError{What: "the network namespace", Err: err}
 	}
@@ -207,7 +215,7 @@ func describe(ctx context.Context) (*wire.DescribeAnswer, error) {
 	return a, nil
 }
 
-func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) {
+func flows(ctx context.Context, q wire.FlowsRequest, options []live.Option) (*wire.FlowsAnswer, error) {
 	proto, err := skb.ParseProto(q.Protocol)
 	if err != nil {
 		return nil, usageError{err}
@@ -226,7 +234,7 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 		for _, g := range groups {
 			kept, total := len(a.Flows), a.Total
 			reset := func() { a.Flows, a.Total = a.Flows[:kept], total }
-			err := ns.ToAny(ctx, proto, g.addresses, g.port, reset, func(c *skb.Conn) error {
+			how, err := ns.FlowsTo(ctx, proto, g.addresses, g.port, reset, func(c *skb.Conn) error {
 				a.Total++
 				if len(a.Flows) < limit {
 					a.Flows = append(a.Flows, flowOf(c, now))
@@ -236,9 +244,12 @@ func flows(ctx context.Context, q wire.FlowsRequest) (*wire.FlowsAnswer, error) 
 			if err != nil {
 				return fmt.Errorf("flows to %v port %d: %w", g.addresses, g.port, err)
 			}
+			if !slices.Contains(a.Chosen, how) {
+				a.Chosen = append(a.Chosen, how)
+			}
 		}
 		return nil
-	})
+	}, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cthash"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
@@ -19,6 +20,9 @@ type memory struct {
 	reader *kmem.Reader
 	// err says why there is none, once it was tried.
 	err error
+	// table walks through the connection tracking table, once it was asked for; tableErr says why there is none.
+	table    *cthash.Reader
+	tableErr error
 }
 
 // errOff says that the reader was told not to use BPF.
@@ -31,13 +35,27 @@ func (m *memory) open() (*kmem.Reader, error) {
 	return m.reader, m.err
 }
 
+func (m *memory) openTable() (*cthash.Reader, error) {
+	r, err := m.open()
+	if err != nil {
+		return nil, err
+	}
+	if m.table == nil && m.tableErr == nil {
+		m.table, m.tableErr = cthash.New(r, m.count)
+	}
+	return m.table, m.tableErr
+}
+
 func (m *memory) close() error {
 	if m == nil || m.reader == nil {
 		return nil
 	}
-	r := m.reader
-	m.reader, m.err = nil, errors.New("closed")
-	return r.Close()
+	r, t := m.reader, m.table
+	m.reader, m.table, m.err = nil, nil, errors.New("closed")
+	if t == nil {
+		return r.Close()
+	}
+	return errors.Join(t.Close(), r.Close())
 }
 
 // hookTries is how often the kernel's lists are read again when they do not add up.

@@ -67,9 +67,13 @@ type (
 var _ node.Namespace = (*Namespace)(nil)
 
 // Open opens the calling thread's network namespace. The caller closes it.
-func Open() (*Namespace, error) {
+func Open(options ...Option) (*Namespace, error) {
 	count := &nlsock.Counter{}
-	n, err := open(count, &memory{count: count})
+	m := &memory{count: count}
+	for _, o := range options {
+		o(m)
+	}
+	n, err := open(count, m)
 	if err == nil {
 		n.ownsMemory = true
 	}

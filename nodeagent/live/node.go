@@ -39,12 +39,12 @@ type Node struct {
 
 var _ node.Node = (*Node)(nil)
 
-// Option changes how a Node reads.
-type Option func(*Node)
+// Option changes how a Node or a Namespace reads.
+type Option func(*memory)
 
-// WithoutBPF keeps a Node from reading kernel memory: which hook functions are registered is then derived from tables and
-// chains (see node.Hooks).
-func WithoutBPF() Option { return func(n *Node) { n.memory.err = errOff } }
+// WithoutBPF keeps it from reading kernel memory: which hook functions are registered is then derived from tables and
+// chains (see node.Hooks), and flows are chosen by netlink alone (see Namespace.FlowsTo).
+func WithoutBPF() Option { return func(m *memory) { m.err = errOff } }
 
 // OpenNode opens the calling thread's network namespace as Home. Close gives the thread back.
 func OpenNode(options ...Option) (*Node, error) {
@@ -57,7 +57,7 @@ func OpenNode(options ...Option) (*Node, error) {
 	count := &nlsock.Counter{}
 	n := &Node{count: count, memory: &memory{count: count}, home: fd, open: map[string]*entered{}}
 	for _, o := range options {
-		o(n)
+		o(n.memory)
 	}
 	return n, nil
 }

@@ -173,7 +173,22 @@ type FlowsAnswer struct {
 	Truncated bool `json:"truncated"`
 	// Total is the number of flows that matched, also when truncated.
 	Total int `json:"total"`
+	// Chosen tells how the flows were chosen among all, each way once; absent when none were asked for.
+	Chosen []FlowChoice `json:"chosen,omitempty"`
 }
+
+// FlowChoice is how flows were chosen among all. The answer is the same; the time is not.
+type FlowChoice string
+
+// The ways. Whichever it is, what is said of a flow the kernel said by netlink.
+const (
+	// ChosenInMemory: their tuples were read in kernel memory, and then the kernel was asked about each.
+	ChosenInMemory FlowChoice = "memory"
+	// ChosenByFilter: the kernel sent those flows alone.
+	ChosenByFilter FlowChoice = "filter"
+	// ChosenByPort: the kernel sent all flows to the port, of which the agent chose.
+	ChosenByPort FlowChoice = "port"
+)
 
 // Flow is one conntrack entry.
 type Flow struct {

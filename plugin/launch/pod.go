@@ -125,8 +125,8 @@ func securityContext(p Profile, impersonate bool) *corev1.SecurityContext {
 	}
 	out.Capabilities = &corev1.Capabilities{
 		Drop: []corev1.Capability{"ALL"},
-		// SYS_ADMIN: entering other network namespaces, and BPF, by which the kernel's lists of hooks are read. CAP_BPF and
-		// CAP_PERFMON would do for BPF alone, but runtimes and kernels before 5.8 do not know them.
+		// SYS_ADMIN: entering other network namespaces, and BPF, by which the kernel's lists of hooks and its table of flows are
+		// read. CAP_BPF and CAP_PERFMON would do for BPF alone, but runtimes and kernels before 5.8 do not know them.
 		// DAC_READ_SEARCH: which process of another user holds a socket stands in /proc/PID/fd, which only that user may list.
 		Add: []corev1.Capability{"NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN", "DAC_READ_SEARCH"},
 	}

@@ -25,11 +25,13 @@ const (
 // flowRow is what was measured of one table of flows.
 type flowRow struct {
 	flowState
-	agent, tool usage
+	agent, plain, tool usage // plain is the agent without BPF
+	// chosen and plainChosen tell how the agent chose.
+	chosen, plainChosen wire.FlowChoice
 }
 
-// measureFlows makes a table of flows in a namespace of its own, and has the agent list those of one Service, in turn with
-// conntrack -L, which lists all.
+// measureFlows makes a table of flows in a namespace of its own, and has the agent list those of one Service, with BPF and
+// without, in turn with conntrack -L, which lists all.
 func measureFlows(ctx context.Context, p *programs, s flowState, runs int, progress io.Writer) (row flowRow, err error) {
 	restore, err := allowFlows(s.flows)
 	if err != nil {
@@ -64,14 +66,22 @@ func (s flowState) measure(ctx context.Context, p *programs, runs int) (flowRow,
 	defer os.Remove(listed)
 	// As the plugin asks: by standard input. The shell becomes the agent.
 	agent := []string{"/bin/sh", "-c", `exec "$0" serve <"$1"`, p.agent, asked}
-	var agents, tools []usage
+	plain := []string{"/bin/sh", "-c", `exec "$0" serve --no-bpf <"$1"`, p.agent, asked}
+	var agents, plains, tools []usage
 	for range runs {
 		u, err := p.once(ctx, answered, agent)
 		if err != nil {
 			return r, err
 		}
 		agents = append(agents, u)
-		if err := s.checkAnswer(answered); err != nil {
+		if r.chosen, err = s.checkAnswer(answered); err != nil {
+			return r, err
+		}
+		if u, err = p.once(ctx, answered, plain); err != nil {
+			return r, err
+		}
+		plains = append(plains, u)
+		if r.plainChosen, err = s.checkAnswer(answered); err != nil {
 			return r, err
 		}
 		if u, err = p.once(ctx, listed, []string{"conntrack", "-L", "-f", s.family}); err != nil {
@@ -82,38 +92,44 @@ func (s flowState) measure(ctx context.Context, p *programs, runs int) (flowRow,
 			return r, err
 		}
 	}
-	r.agent, r.tool = median(agents), median(tools)
+	r.agent, r.plain, r.tool = median(agents), median(plains), median(tools)
 	return r, nil
 }
 
-// checkAnswer returns an error when the agent's answer is not the flows of the one Service, all of them.
-func (s flowState) checkAnswer(file string) error {
+// checkAnswer returns an error when the agent's answer is not the flows of the one Service, all of them. It returns how the
+// agent chose them.
+func (s flowState) checkAnswer(file string) (wire.FlowChoice, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
 	var h wire.Hello
 	if err := wire.Read(f, &h); err != nil {
-		return err
+		return "", err
 	}
 	var a wire.Answer
 	if err := wire.Read(f, &a); err != nil {
-		return err
+		return "", err
 	}
 	if a.Error != nil {
-		return a.Error
+		return "", a.Error
 	}
 	want := s.flows / s.services()
 	if a.Flows == nil || len(a.Flows.Flows) != want || a.Flows.Total != want {
-		return fmt.Errorf("the agent lists other than %d flows: %+v", want, a.Flows)
+		return "", fmt.Errorf("the agent lists other than %d flows: %+v", want, a.Flows)
 	}
+	zoned := map[uint16]int{}
 	for _, f := range a.Flows.Flows {
+		zoned[f.Zone]++
 		if f.Destination != s.target() || f.State != "ESTABLISHED" || f.ReplySource.Port() != 8080 || f.ReplyDestination != f.Source {
-			return fmt.Errorf("no flow of %s: %+v", s.target(), f)
+			return "", fmt.Errorf("no flow of %s: %+v", s.target(), f)
 		}
 	}
-	return nil
+	if len(zoned) != zones || len(a.Flows.Chosen) != 1 {
+		return "", fmt.Errorf("flows in zones %v, chosen by %v", zoned, a.Flows.Chosen)
+	}
+	return a.Flows.Chosen[0], nil
 }
 
 // checkList returns an error when conntrack did not list every flow.

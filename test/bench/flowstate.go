@@ -76,7 +76,7 @@ func (s flowState) make(ctx context.Context) error {
 		client := netip.AddrPortFrom(s.address(200, i/60000), uint16(1024+i%60000))
 		vip := netip.AddrPortFrom(s.address(96, service), 80)
 		endpoint := netip.AddrPortFrom(s.address(128, service), 8080)
-		if err := sock.Do(ctx, newFlow, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.entry(client, vip, endpoint), nil); err != nil {
+		if err := sock.Do(ctx, newFlow, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.entry(client, vip, endpoint, uint16(i/s.services()%zones)), nil); err != nil {
 			return fmt.Errorf("making flow %d of %d: %w", i+1, s.flows, err)
 		}
 	}
@@ -90,8 +90,11 @@ const (
 	statusOpen = 1<<1 | 1<<2 | 1<<3
 )
 
+// zones is how many zones the flows of each Service are in, as with a CNI that keeps tenants apart: 0, 1, 2.
+const zones = 3
+
 // entry is an established TCP connection that is translated to an endpoint (nfnetlink_conntrack.h).
-func (s flowState) entry(client, vip, endpoint netip.AddrPort) []byte {
+func (s flowState) entry(client, vip, endpoint netip.AddrPort, zone uint16) []byte {
 	family := byte(unix.AF_INET)
 	if s.family == "ipv6" {
 		family = unix.AF_INET6
@@ -101,6 +104,9 @@ func (s flowState) entry(client, vip, endpoint netip.AddrPort) []byte {
 	b = nlattr.Append(b, 2|nlattr.Nested, tuple(endpoint, client))
 	b = nlattr.Append(b, 3, nlattr.BigUint32(statusOpen))
 	b = nlattr.Append(b, 7, nlattr.BigUint32(86400))
+	if zone != 0 {
+		b = nlattr.Append(b, 18, nlattr.BigUint16(zone))
+	}
 	state := nlattr.Append(nil, 1|nlattr.Nested, nlattr.Append(nil, 1, []byte{established}))
 	return nlattr.Append(b, 4|nlattr.Nested, state)
 }

@@ -90,17 +90,23 @@ func (r *Reader) To(ctx context.Context, proto uint8, dst netip.AddrPort, reset 
 	return r.ToAny(ctx, proto, []netip.Addr{dst.Addr()}, dst.Port(), reset, f)
 }
 
+// Filters tells whether the kernel can be asked for entries to these addresses alone. Of more than one address, and for IPv6,
+// it sends all entries to the port.
+func (r *Reader) Filters(dst []netip.Addr) bool {
+	// For IPv6 the kernel's comparison is upside down: it leaves out the entries with this address and sends all
+	// others (ctnetlink_filter_match_tuple, net/netfilter/nf_conntrack_netlink.c, 5.8 to 6.18 at least).
+	return len(dst) == 1 && dst[0].Is4()
+}
+
 // ToAny is To for one of several addresses of one family with the same port. It takes one walk of the kernel through its
-// table; of more than one address, and for IPv6, the kernel sends all entries to this port, and the choice is made here.
+// table; where it cannot be asked for the addresses (see Filters) the choice is made here.
 func (r *Reader) ToAny(ctx context.Context, proto uint8, dst []netip.Addr, port uint16, reset func(), f func(*skb.Conn) error) error {
 	if len(dst) == 0 {
 		return nil
 	}
 	t := skb.Tuple{Proto: proto, Dst: netip.AddrPortFrom(dst[0], port)}
 	flags := uint32(filterProto)
-	if len(dst) == 1 && dst[0].Is4() {
-		// For IPv6 the kernel's comparison is upside down: it leaves out the entries with this address and sends all
-		// others (ctnetlink_filter_match_tuple, net/netfilter/nf_conntrack_netlink.c, 5.8 to 6.18 at least).
+	if r.Filters(dst) {
 		flags |= filterIPDst
 	}
 	if port != 0 {
@@ -132,6 +138,30 @@ func (r *Reader) ToAny(ctx context.Context, proto uint8, dst []netip.Addr, port 
 		return readError(err)
 	}
 	return nil
+}
+
+// Some returns up to n entries, those of TCP and UDP that the kernel sends first.
+func (r *Reader) Some(ctx context.Context, n int) (out []*skb.Conn, err error) {
+	enough := errors.New("enough")
+	err = nlsock.Retry(ctx, func() { out = nil }, func() error {
+		return r.sock.Do(ctx, msgGet, unix.NLM_F_DUMP, []byte{unix.AF_UNSPEC, 0, 0, 0}, func(m nlsock.Message) error {
+			c, err := Decode(m.Data)
+			if err != nil {
+				return err
+			}
+			if c.Orig.Proto == skb.TCP || c.Orig.Proto == skb.UDP {
+				out = append(out, c)
+			}
+			if len(out) >= n {
+				return enough
+			}
+			return nil
+		})
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return nil, readError(err)
+	}
+	return out, nil
 }
 
 // Fill returns how many entries the namespace's table has, and how many it may have (IPCTNL_MSG_CT_GET_STATS).

@@ -104,6 +104,11 @@ func TestFlowsAreFoundByTupleAndByDestination(t *testing.T) {
 	if err := r.ToAny(ctx, skb.UDP, nil, 53, nil, nil); err != nil {
 		t.Errorf("to none: %v", err)
 	}
+	for n, want := range map[int]int{1: 1, 2: 2, 10: 3} {
+		if some, err := r.Some(ctx, n); err != nil || len(some) != want {
+			t.Errorf("%d of the first %d entries, %v", len(some), n, err)
+		}
+	}
 	count, limit, err := r.Fill(ctx)
 	if err != nil || count < 3 || limit <= 0 {
 		t.Errorf("fill %d of %d, %v", count, limit, err)

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
@@ -24,10 +24,10 @@ func (r *Reader) Device(index int, egress bool) ([]node.HookFunction, error) {
 	if egress {
 		at, hook = l.DeviceEgress, node.DeviceEgress
 	}
-	if egress && at == kmem.Absent && l.DeviceIngress != kmem.Absent {
+	if egress && at == bpf.Absent && l.DeviceIngress != bpf.Absent {
 		return nil, nil // a kernel without CONFIG_NETFILTER_EGRESS
 	}
-	if at == kmem.Absent || l.NetDevices == kmem.Absent || l.DeviceNext == kmem.Absent || l.DeviceIndex == kmem.Absent {
+	if at == bpf.Absent || l.NetDevices == bpf.Absent || l.DeviceNext == bpf.Absent || l.DeviceIndex == bpf.Absent {
 		return nil, fmt.Errorf("the hooks of devices: %w", node.ErrNotSupported)
 	}
 	device, err := r.device(index)

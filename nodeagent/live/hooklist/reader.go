@@ -24,10 +24,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -68,34 +67,17 @@ func New(memory *kmem.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("%w: an entry of %d bytes", ErrOdd, memory.Layout.EntrySize)
 	}
 	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
-	task, err := memory.Task()
+	net, err := memory.Namespace()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrOdd, err)
 	}
-	proxy, err := memory.Pointer(task + uint64(memory.Layout.TaskNSProxy))
-	if err != nil {
-		return nil, err
-	}
-	if r.net, err = memory.Pointer(proxy + uint64(memory.Layout.NSProxyNet)); err != nil {
-		return nil, err
-	}
-	var inode [4]byte
-	if err := memory.Bytes(r.net+uint64(memory.Layout.NetInode), inode[:]); err != nil {
-		return nil, err
-	}
-	info, err := os.Stat("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != uint64(binary.NativeEndian.Uint32(inode[:])) {
-		return nil, fmt.Errorf("%w: another network namespace than the thread's", ErrOdd)
-	}
+	r.net = net
 	return r, nil
 }
 
 // Hooks lists the functions at the hooks of a family, IPv4, IPv6 or bridge, by the hook's number.
 func (r *Reader) Hooks(f node.NFTFamily) ([][]node.HookFunction, error) {
-	if f == node.NFTBridge && r.memory.Layout.HooksBridge == kmem.Absent {
+	if f == node.NFTBridge && r.memory.Layout.HooksBridge == bpf.Absent {
 		return make([][]node.HookFunction, numHooks), nil // a kernel without CONFIG_NETFILTER_FAMILY_BRIDGE, but with the others
 	}
 	heads, err := r.heads(f)
@@ -281,13 +263,13 @@ func (r *Reader) describe(o operation, p place) (fn node.HookFunction, err error
 	}
 	switch what := bare(symbol); {
 	case runsTable(what):
-		if o.private == 0 || r.memory.Layout.XTName == kmem.Absent {
+		if o.private == 0 || r.memory.Layout.XTName == bpf.Absent {
 			return fn, fmt.Errorf("%w: a table without a name", ErrOdd)
 		}
 		fn.Kind = node.HookTable
 		fn.Name, err = r.text(o.private + uint64(r.memory.Layout.XTName))
 	case strings.HasPrefix(what, "nf_nat_") && !p.inNAT:
-		if o.private == 0 || r.memory.Layout.NATEntries == kmem.Absent {
+		if o.private == 0 || r.memory.Layout.NATEntries == bpf.Absent {
 			return fn, fmt.Errorf("%w: a nat function without chains", ErrOdd)
 		}
 		fn.Kind = node.HookNAT
@@ -325,7 +307,7 @@ func bare(symbol string) string {
 // chain reads the names of an nftables chain and of its table.
 func (r *Reader) chain(address uint64) (table, name string, err error) {
 	l := r.memory.Layout
-	if address == 0 || l.ChainName == kmem.Absent || l.ChainTable == kmem.Absent || l.TableName == kmem.Absent {
+	if address == 0 || l.ChainName == bpf.Absent || l.ChainTable == bpf.Absent || l.TableName == bpf.Absent {
 		return "", "", fmt.Errorf("%w: a chain that is none", ErrOdd)
 	}
 	at, err := r.memory.Pointer(address + uint64(l.ChainName))

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
@@ -371,7 +372,7 @@ func TestHooksThatTheKernelIsBuiltWithout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	m.Layout.HooksBridge, m.Layout.DeviceEgress = kmem.Absent, kmem.Absent
+	m.Layout.HooksBridge, m.Layout.DeviceEgress = bpf.Absent, bpf.Absent
 	r, err := hooklist.New(m)
 	if err != nil {
 		t.Fatal(err)
@@ -382,7 +383,7 @@ func TestHooksThatTheKernelIsBuiltWithout(t *testing.T) {
 	if fns, err := r.Device(1, true); err != nil || len(fns) != 0 {
 		t.Errorf("egress: %v, %v", fns, err)
 	}
-	m.Layout.DeviceIngress = kmem.Absent
+	m.Layout.DeviceIngress = bpf.Absent
 	for _, egress := range []bool{false, true} {
 		if _, err := r.Device(1, egress); !errors.Is(err, node.ErrNotSupported) {
 			t.Errorf("a kernel of another layout: %v", err)

@@ -2,20 +2,10 @@
 
 package kmem
 
-// Kinds of relocations (enum bpf_core_relo_kind, include/uapi/linux/bpf.h).
-const (
-	reloByteOffset = 0
-	reloExists     = 2
-	reloLeft       = 4
-	reloRight      = 5
-	reloTypeExists = 8
-	reloTypeSize   = 9
-)
+import "github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 
-// Absent is the place of what the running kernel does not have, or has in a module that is not loaded.
-const Absent = -1
-
-// Layout is where members lie in the running kernel's structures, in bytes, as the kernel itself told.
+// Layout is where members lie in the running kernel's structures, in bytes, as the kernel itself told; bpf.Absent for what it does
+// not have.
 type Layout struct {
 	// Of the way from a thread to its network namespace: task_struct.nsproxy, nsproxy.net_ns, net.ns.inum.
 	TaskNSProxy, NSProxyNet, NetInode int
@@ -38,43 +28,32 @@ type Layout struct {
 	NetDevices, DeviceNext, DeviceIndex, DeviceIngress, DeviceEgress int
 }
 
-// question is one number that the kernel is asked for.
-type question struct {
-	answer *int
-	kind   uint32
-	// structure and way, the place of each member in the one before, are what it is about.
-	structure string
-	way       []int
-	// optional questions may be about what is not there. The others make the program unloadable.
-	optional bool
-}
-
 // describe writes down the structures of interest, as far as they are asked about, and the questions.
-func describe(l *Layout) (*blob, []question) {
-	b := newBlob()
-	pointers := b.array(typePointer)
-	ns := b.structure("ns_common", member{"inum", typeInt})
-	nf := b.structure("netns_nf", member{"hooks_ipv4", pointers}, member{"hooks_ipv6", pointers}, member{"hooks_bridge", pointers})
-	b.structure("task_struct", member{"nsproxy", typePointer})
-	b.structure("nsproxy", member{"net_ns", typePointer})
-	b.structure("net", member{"ns", ns}, member{"nf", nf}, member{"dev_index_head", typePointer})
-	next := b.structure("hlist_node", member{"next", typePointer})
-	b.structure("net_device", member{"index_hlist", next}, member{"ifindex", typeInt}, member{"nf_hooks_ingress", typePointer}, member{"nf_hooks_egress", typePointer})
-	entry := b.structure("nf_hook_entry", member{"hook", typePointer}, member{"priv", typePointer})
-	b.structure("nf_hook_entries", member{"hooks", b.array(entry)})
-	b.structure("nf_hook_ops", member{"hook", typePointer}, member{"priv", typePointer}, member{"pf", typeInt},
-		member{"hooknum", typeInt}, member{"priority", typeInt}, member{"hook_ops_type", typeEnum})
-	b.structure("nft_chain", member{"table", typePointer}, member{"name", typePointer})
-	b.structure("nft_table", member{"name", typePointer})
-	b.structure("nf_nat_lookup_hook_priv", member{"entries", typePointer})
-	b.structure("xt_table", member{"name", b.array(typeInt)})
-	needs := func(answer *int, structure string, way ...int) question {
-		return question{answer, reloByteOffset, structure, way, false}
+func describe(l *Layout) (*bpf.Blob, []bpf.Question) {
+	b := bpf.NewBlob()
+	pointers := b.Array(bpf.Pointer)
+	ns := b.Structure("ns_common", bpf.Named("inum", bpf.Int))
+	nf := b.Structure("netns_nf", bpf.Named("hooks_ipv4", pointers), bpf.Named("hooks_ipv6", pointers), bpf.Named("hooks_bridge", pointers))
+	b.Structure("task_struct", bpf.Named("nsproxy", bpf.Pointer))
+	b.Structure("nsproxy", bpf.Named("net_ns", bpf.Pointer))
+	b.Structure("net", bpf.Named("ns", ns), bpf.Named("nf", nf), bpf.Named("dev_index_head", bpf.Pointer))
+	next := b.Structure("hlist_node", bpf.Named("next", bpf.Pointer))
+	b.Structure("net_device", bpf.Named("index_hlist", next), bpf.Named("ifindex", bpf.Int), bpf.Named("nf_hooks_ingress", bpf.Pointer), bpf.Named("nf_hooks_egress", bpf.Pointer))
+	entry := b.Structure("nf_hook_entry", bpf.Named("hook", bpf.Pointer), bpf.Named("priv", bpf.Pointer))
+	b.Structure("nf_hook_entries", bpf.Named("hooks", b.Array(entry)))
+	b.Structure("nf_hook_ops", bpf.Named("hook", bpf.Pointer), bpf.Named("priv", bpf.Pointer), bpf.Named("pf", bpf.Int),
+		bpf.Named("hooknum", bpf.Int), bpf.Named("priority", bpf.Int), bpf.Named("hook_ops_type", bpf.Enum))
+	b.Structure("nft_chain", bpf.Named("table", bpf.Pointer), bpf.Named("name", bpf.Pointer))
+	b.Structure("nft_table", bpf.Named("name", bpf.Pointer))
+	b.Structure("nf_nat_lookup_hook_priv", bpf.Named("entries", bpf.Pointer))
+	b.Structure("xt_table", bpf.Named("name", b.Array(bpf.Int)))
+	needs := func(answer *int, structure string, way ...int) bpf.Question {
+		return bpf.Question{Answer: answer, Kind: bpf.ByteOffset, Structure: structure, Way: way}
 	}
-	may := func(answer *int, structure string, way ...int) question {
-		return question{answer, reloByteOffset, structure, way, true}
+	may := func(answer *int, structure string, way ...int) bpf.Question {
+		return bpf.Question{Answer: answer, Kind: bpf.ByteOffset, Structure: structure, Way: way, Optional: true}
 	}
-	return b, []question{
+	return b, []bpf.Question{
 		needs(&l.TaskNSProxy, "task_struct", 0),
 		needs(&l.NSProxyNet, "nsproxy", 0),
 		needs(&l.NetInode, "net", 0, 0),
@@ -82,15 +61,15 @@ func describe(l *Layout) (*blob, []question) {
 		needs(&l.HooksIPv6, "net", 1, 1),
 		may(&l.HooksBridge, "net", 1, 2),
 		needs(&l.EntriesHooks, "nf_hook_entries", 0),
-		{&l.EntrySize, reloTypeSize, "nf_hook_entry", nil, false},
+		{Answer: &l.EntrySize, Kind: bpf.Size, Structure: "nf_hook_entry"},
 		needs(&l.OpsHook, "nf_hook_ops", 0),
 		needs(&l.OpsPriv, "nf_hook_ops", 1),
 		needs(&l.OpsPF, "nf_hook_ops", 2),
 		needs(&l.OpsNumber, "nf_hook_ops", 3),
 		needs(&l.OpsPriority, "nf_hook_ops", 4),
 		needs(&l.OpsKind, "nf_hook_ops", 5),
-		{&l.OpsKindLeft, reloLeft, "nf_hook_ops", []int{5}, false},
-		{&l.OpsKindRight, reloRight, "nf_hook_ops", []int{5}, false},
+		{Answer: &l.OpsKindLeft, Kind: bpf.Left, Structure: "nf_hook_ops", Way: []int{5}},
+		{Answer: &l.OpsKindRight, Kind: bpf.Right, Structure: "nf_hook_ops", Way: []int{5}},
 		may(&l.ChainTable, "nft_chain", 0),
 		may(&l.ChainName, "nft_chain", 1),
 		may(&l.TableName, "nft_table", 0),

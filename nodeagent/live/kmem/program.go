@@ -3,9 +3,9 @@
 package kmem
 
 import (
-	"encoding/binary"
-
 	"github.com/cilium/ebpf/asm"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 )
 
 // chunk is how many bytes one run of the program reads at most. They lie on its stack of 512 bytes: before Linux 6.1 no
@@ -30,32 +30,11 @@ const (
 	doSymbol   = 3 // name the function at an address
 )
 
-// relocation is struct bpf_core_relo: before the kernel loads the program it writes its answer into an instruction.
-type relocation struct {
-	instruction, typ, access, kind uint32
-}
-
 // program assembles the program. format is an array map that holds "%ps". Guarded, it can be loaded though the kernel does not
-// have what optional questions are about; each guard is one more question.
-func program(b *blob, questions []question, format int, guarded bool) (asm.Instructions, []relocation) {
-	var relocs []relocation
+// have what optional questions are about.
+func program(b *bpf.Blob, questions []bpf.Question, format int, guarded bool) (asm.Instructions, []bpf.Relocation) {
+	var relocs []bpf.Relocation
 	ins := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1), asm.Mov.Imm(asm.R0, 0)}
-	asked := func(q question, kind uint32, to asm.Register) {
-		structure := b.structs[q.structure]
-		access, offset, typ := b.find(structure, q.way...)
-		relocs = append(relocs, relocation{uint32(asm.InstructionSize * length(ins)), structure, b.name(access), kind})
-		// The kernel wants to find what is true of the blob.
-		value := int32(1)
-		switch kind {
-		case reloByteOffset:
-			value = int32(offset)
-		case reloTypeSize:
-			value = int32(b.size[typ])
-		case reloLeft, reloRight:
-			value = 64 - 8*int32(b.size[typ])
-		}
-		ins = append(ins, asm.Mov.Imm(to, value))
-	}
 	const buffer, argument = -chunk, -chunk - 8
 	for at := int16(buffer); at < 0; at += 8 {
 		ins = append(ins, asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord))
@@ -69,13 +48,7 @@ func program(b *blob, questions []question, format int, guarded bool) (asm.Instr
 		asm.StoreMem(asm.R6, ctxTask, asm.R0, asm.DWord),
 	)
 	for i, q := range questions {
-		if q.optional && guarded {
-			// The kernel turns an instruction that asks for what it does not have into one that must not be reached.
-			ins = append(ins, asm.Mov.Imm(asm.R2, Absent))
-			asked(q, reloExists, asm.R1)
-			ins = append(ins, asm.Instruction{OpCode: asm.JEq.Op(asm.ImmSource), Dst: asm.R1, Offset: 1})
-		}
-		asked(q, q.kind, asm.R2)
+		ins, relocs = b.Ask(ins, relocs, q, guarded, asm.R2)
 		ins = append(ins, asm.StoreMem(asm.R6, int16(ctxData+4*i), asm.R2, asm.Word))
 	}
 	ins = append(ins,
@@ -112,26 +85,4 @@ func program(b *blob, questions []question, format int, guarded bool) (asm.Instr
 			asm.StoreMem(asm.R6, ctxData+at, asm.R1, asm.DWord))
 	}
 	return append(ins, asm.Mov.Imm(asm.R0, 0).WithSymbol("out"), asm.Return()), relocs
-}
-
-// length counts instructions as the kernel does: a load of 64 bits takes two.
-func length(ins asm.Instructions) int {
-	n := 0
-	for _, i := range ins {
-		n++
-		if i.OpCode.IsDWordLoad() {
-			n++
-		}
-	}
-	return n
-}
-
-func encode(rs []relocation) []byte {
-	var out []byte
-	for _, r := range rs {
-		for _, v := range []uint32{r.instruction, r.typ, r.access, r.kind} {
-			out = binary.NativeEndian.AppendUint32(out, v)
-		}
-	}
-	return out
 }

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
-	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
 // ErrFault is in the chain of errors about an address that is not readable.
@@ -37,10 +37,7 @@ type Reader struct {
 func Open(count *nlsock.Counter) (*Reader, error) {
 	r := &Reader{program: -1, ctx: make([]byte, ctxSize), count: count}
 	if err := r.open(); err != nil {
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-			return nil, &node.ReadError{What: "kernel memory", Needs: "CAP_BPF and CAP_PERFMON", Err: fmt.Errorf("%w: %w", node.ErrPermission, err)}
-		}
-		return nil, &node.ReadError{What: "kernel memory", Err: fmt.Errorf("%w: %w", node.ErrNotSupported, err)}
+		return nil, bpf.Explain("kernel memory", err)
 	}
 	return r, nil
 }
@@ -55,35 +52,46 @@ func (r *Reader) open() error {
 
 // load loads the program and has it answer the questions. Most kernels have all that is asked for, so that the program
 // without guards is tried first: each question costs some microseconds.
-func (r *Reader) load(b *blob, questions []question) error {
-	function := b.function()
-	format, err := formatMap()
+func (r *Reader) load(b *bpf.Blob, questions []bpf.Question) error {
+	if len(questions) > maxQuestions {
+		return fmt.Errorf("%d questions, at most %d can be answered", len(questions), maxQuestions)
+	}
+	function := b.Function("run")
+	format, err := bpf.NewConstant([]byte("%ps\x00\x00\x00\x00\x00"))
 	if err != nil {
 		return fmt.Errorf("making a BPF map: %w", err)
 	}
 	defer unix.Close(format)
-	ins, relocs := program(b, questions, format, false) // which writes names into the blob
-	btf, err := loadBTF(b.bytes())
-	if err != nil {
-		return fmt.Errorf("loading BTF: %w", err)
-	}
-	defer unix.Close(btf)
-	fd, err := load(ins, btf, int(function), relocs)
+	p := bpf.Program{Name: "svctrace_read", Type: unix.BPF_PROG_TYPE_SYSCALL, Flags: unix.BPF_F_SLEEPABLE, Types: b, Functions: []bpf.Function{{Type: function}}}
+	p.Code, p.Relocations = program(b, questions, format, false)
+	fd, err := p.Load()
 	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
-		ins, relocs = program(b, questions, format, true)
-		fd, err = load(ins, btf, int(function), relocs)
+		p.Code, p.Relocations = program(b, questions, format, true)
+		fd, err = p.Load()
 	}
 	if err != nil {
-		return fmt.Errorf("loading a BPF program: %w", err)
+		return err
 	}
 	r.program = fd
 	if err := r.run(doDescribe, 0, 4*len(questions)); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	for i, q := range questions {
-		*q.answer = int(int32(binary.NativeEndian.Uint32(r.ctx[ctxData+4*i:])))
+		*q.Answer = int(int32(binary.NativeEndian.Uint32(r.ctx[ctxData+4*i:])))
 	}
 	return nil
+}
+
+// maxQuestions is how many answers there is room for.
+const maxQuestions = chunk / 4
+
+// Ask has the kernel answer questions about its structures. Its errors are those of Open.
+func Ask(b *bpf.Blob, questions []bpf.Question) error {
+	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
+	if err := r.load(b, questions); err != nil {
+		return bpf.Explain("the layout of the kernel's structures", err)
+	}
+	return r.Close()
 }
 
 // Close unloads the program.
@@ -95,12 +103,8 @@ func (r *Reader) run(do, address uint64, length int) error {
 	binary.NativeEndian.PutUint64(r.ctx[ctxAddress:], address)
 	binary.NativeEndian.PutUint64(r.ctx[ctxLength:], uint64(length))
 	binary.NativeEndian.PutUint64(r.ctx[ctxResult:], 1<<63)
-	a := newAttr(64)
-	a.u32(0, r.program)
-	a.u32(40, ctxSize)
-	a.bytes(48, r.ctx)
-	if _, err := a.do(unix.BPF_PROG_RUN); err != nil {
-		return fmt.Errorf("running a BPF program: %w", err)
+	if _, err := bpf.Run(r.program, r.ctx, nil); err != nil {
+		return err
 	}
 	r.count.Add(length)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
@@ -106,16 +107,16 @@ func TestWhatTheKernelDoesNotHaveIsAbsent(t *testing.T) {
 	want := open(t).Layout
 	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
 	b, questions := describe(&r.Layout)
-	b.structure("no_such_structure", member{"a", typeInt}, member{"b", typePointer})
-	b.structure("nsproxy___own", member{"no_such_member", typePointer}) // the kernel leaves out what is behind ___
+	b.Structure("no_such_structure", bpf.Named("a", bpf.Int), bpf.Named("b", bpf.Pointer))
+	b.Structure("nsproxy___own", bpf.Named("no_such_member", bpf.Pointer)) // the kernel leaves out what is behind ___
 	var structure, member int
-	questions = append(questions, question{&structure, reloByteOffset, "no_such_structure", []int{1}, true},
-		question{&member, reloByteOffset, "nsproxy___own", []int{0}, true})
+	questions = append(questions, bpf.Question{Answer: &structure, Kind: bpf.ByteOffset, Structure: "no_such_structure", Way: []int{1}, Optional: true},
+		bpf.Question{Answer: &member, Kind: bpf.ByteOffset, Structure: "nsproxy___own", Way: []int{0}, Optional: true})
 	if err := r.load(b, questions); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if structure != Absent || member != Absent {
+	if structure != bpf.Absent || member != bpf.Absent {
 		t.Errorf("a structure is at %d and a member at %d, want both absent", structure, member)
 	}
 	if r.Layout != want {
@@ -126,9 +127,9 @@ func TestWhatTheKernelDoesNotHaveIsAbsent(t *testing.T) {
 func TestWhatIsNeededAndNotThereIsNotSupported(t *testing.T) {
 	r := &Reader{program: -1, ctx: make([]byte, ctxSize)}
 	b, questions := describe(&r.Layout)
-	b.structure("no_such_structure", member{"a", typeInt})
+	b.Structure("no_such_structure", bpf.Named("a", bpf.Int))
 	var at int
-	questions = append(questions, question{&at, reloByteOffset, "no_such_structure", []int{0}, false})
+	questions = append(questions, bpf.Question{Answer: &at, Kind: bpf.ByteOffset, Structure: "no_such_structure", Way: []int{0}})
 	if err := r.load(b, questions); err == nil {
 		t.Error("it was loaded")
 	}
