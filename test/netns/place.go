@@ -1,8 +1,7 @@
 //go:build linux
 
-// Package namespaces holds walks that follow a packet from a pod's process to a pod's socket against real connections,
-// in network namespaces that the tests make: a node with a bridge, pods on it, and a second node behind a VXLAN.
-package namespaces
+// Package netns makes network namespaces for tests that compare walks with what real packets do in them.
+package netns
 
 import (
 	"context"
@@ -27,20 +26,21 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
 
-// place is a network namespace, kept by a thread that stays in it.
-type place struct {
+// Place is a network namespace, kept by a thread that stays in it.
+type Place struct {
 	name  string
 	calls chan func()
-	file  string // opens the namespace, while the thread lives
+	// File opens the namespace, while the test runs.
+	File string
 }
 
-// newPlace makes a namespace with a process in it, as a pod has one: that is how a walk finds it.
-func newPlace(t *testing.T, name string) *place {
+// New makes a namespace with a process in it, as a pod has one: that is how a walk finds it.
+func New(t *testing.T, name string) *Place {
 	t.Helper()
-	p := newHidden(t, name)
+	p := NewHidden(t, name)
 	var keeper *exec.Cmd
 	var err error
-	p.do(func() {
+	p.Do(func() {
 		keeper = exec.Command("sleep", "120")
 		err = keeper.Start()
 	})
@@ -54,15 +54,15 @@ func newPlace(t *testing.T, name string) *place {
 	return p
 }
 
-// newHidden makes a namespace without a process of its own: a walk ends before it, as it ends at a real network.
-func newHidden(t *testing.T, name string) *place {
+// NewHidden makes a namespace without a process of its own: a walk ends before it, as it ends at a real network.
+func NewHidden(t *testing.T, name string) *Place {
 	t.Helper()
-	p := &place{name: name, calls: make(chan func())}
+	p := &Place{name: name, calls: make(chan func())}
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
 		err := unix.Unshare(unix.CLONE_NEWNET)
-		p.file = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
+		p.File = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 		ready <- err
 		for f := range p.calls {
 			f()
@@ -72,41 +72,41 @@ func newHidden(t *testing.T, name string) *place {
 		t.Fatalf("making a network namespace (needs root): %v", err)
 	}
 	t.Cleanup(func() { close(p.calls) })
-	p.sh(t, "ip link set lo up")
+	p.Sh(t, "ip link set lo up")
 	return p
 }
 
-// do runs f on the thread of the place.
-func (p *place) do(f func()) {
+// Do runs f on the thread of the place.
+func (p *Place) Do(f func()) {
 	done := make(chan struct{})
 	p.calls <- func() { defer close(done); f() }
 	<-done
 }
 
-// sh runs commands in the place.
-func (p *place) sh(t *testing.T, commands ...string) {
+// Sh runs commands in the place.
+func (p *Place) Sh(t *testing.T, commands ...string) {
 	t.Helper()
 	for _, c := range commands {
 		var out []byte
 		var err error
-		p.do(func() { out, err = exec.Command("sh", "-c", c).CombinedOutput() })
+		p.Do(func() { out, err = exec.Command("sh", "-c", c).CombinedOutput() })
 		if err != nil {
 			t.Fatalf("%s: %s: %v: %s", p.name, c, err, out)
 		}
 	}
 }
 
-// plug makes a veth pair between two places.
-func plug(t *testing.T, a *place, nameA string, b *place, nameB string) {
+// Plug makes a veth pair between two places.
+func Plug(t *testing.T, a *Place, nameA string, b *Place, nameB string) {
 	t.Helper()
-	a.sh(t, fmt.Sprintf("ip link add %s type veth peer name %s netns %s", nameA, nameB, b.file), "ip link set "+nameA+" up")
-	b.sh(t, "ip link set "+nameB+" up")
+	a.Sh(t, fmt.Sprintf("ip link add %s type veth peer name %s netns %s", nameA, nameB, b.File), "ip link set "+nameA+" up")
+	b.Sh(t, "ip link set "+nameB+" up")
 }
 
-// listen serves TCP and UDP on an address in the place until the test ends: TCP connections are closed, datagrams echoed.
-func (p *place) listen(t *testing.T, addr string) {
+// Listen serves TCP and UDP on an address in the place until the test ends: TCP connections are closed, datagrams echoed.
+func (p *Place) Listen(t *testing.T, addr string) {
 	t.Helper()
-	p.do(func() {
+	p.Do(func() {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -124,9 +124,9 @@ func (p *place) listen(t *testing.T, addr string) {
 	})
 }
 
-// connects tries a real TCP connection from the place. It tells whether it was made, refused at once, or timed out.
-func (p *place) connects(to string) (fate string) {
-	p.do(func() {
+// Connects tries a real TCP connection from the place. It tells whether it was made, refused at once, or timed out.
+func (p *Place) Connects(to string) (fate string) {
+	p.Do(func() {
 		c, err := net.DialTimeout("tcp", to, 700*time.Millisecond)
 		var timeout net.Error
 		switch {
@@ -146,8 +146,8 @@ func (p *place) connects(to string) (fate string) {
 
 var walks sync.Mutex
 
-// walk walks a new connection from a process that has the source address on the node. home is the node's namespace.
-func (p *place) walk(t *testing.T, s walk.Start, options ...live.Option) *trace.Trace {
+// Walk walks a new connection from a process that has the source address on the node. home is the node's namespace.
+func (p *Place) Walk(t *testing.T, s walk.Start, options ...live.Option) *trace.Trace {
 	t.Helper()
 	walks.Lock()
 	defer walks.Unlock()
@@ -155,7 +155,7 @@ func (p *place) walk(t *testing.T, s walk.Start, options ...live.Option) *trace.
 	defer cancel()
 	var tr *trace.Trace
 	var err error
-	p.do(func() {
+	p.Do(func() {
 		w := walk.Walker{Open: func(context.Context) (node.Node, func() error, error) {
 			n, err := live.OpenNode(options...)
 			if err != nil {
@@ -171,15 +171,15 @@ func (p *place) walk(t *testing.T, s walk.Start, options ...live.Option) *trace.
 	return tr
 }
 
-func start(from, to string) walk.Start {
+func Start(from, to string) walk.Start {
 	return walk.Start{
 		Proto: skb.TCP, Source: netip.AddrPortFrom(netip.MustParseAddr(from), 0), Destination: netip.MustParseAddrPort(to),
 		Follow: true, FromAddress: true,
 	}
 }
 
-// fateOf is what a client would see of a walk with one outcome.
-func fateOf(t *testing.T, tr *trace.Trace) string {
+// Fate is what a client would see of a walk with one outcome.
+func Fate(t *testing.T, tr *trace.Trace) string {
 	t.Helper()
 	if len(tr.Outcomes) != 1 {
 		t.Fatalf("%d outcomes, want one: %+v", len(tr.Outcomes), tr.Outcomes)
@@ -198,8 +198,8 @@ func fateOf(t *testing.T, tr *trace.Trace) string {
 	}
 }
 
-// says returns all that the hops of a trace say, for messages and for looking for a word.
-func says(tr *trace.Trace) string {
+// Says returns all that the hops of a trace say, for messages and for looking for a word.
+func Says(tr *trace.Trace) string {
 	var b strings.Builder
 	for _, h := range tr.Hops {
 		fmt.Fprintf(&b, "%s %s: %s (%s)\n", h.Namespace, h.Hook, h.Action, h.Says)
