@@ -30,6 +30,9 @@ func NewPair(t *testing.T) Pair {
 	for i := range 2 {
 		own, port := i+1, fmt.Sprintf("p%d", i+1)
 		n, pod := p.Node[i], p.Pod[i]
+		for _, x := range []*Place{n, pod} { // an address is used at once, not after a second of asking for duplicates
+			x.Sh(t, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
+		}
 		Plug(t, n, "eth0", wire, port)
 		wire.Sh(t, "ip link set "+port+" master br0")
 		Plug(t, n, "pod0", pod, "eth0")

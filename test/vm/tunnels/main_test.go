@@ -1,0 +1,14 @@
+//go:build linux
+
+package tunnels
+
+import (
+	"os"
+	"testing"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/vm"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(vm.Main(m, vm.Options{Modules: []string{"br_netfilter"}}))
+}
