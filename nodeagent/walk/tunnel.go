@@ -135,10 +135,17 @@ func tunnelProto(kind string, inner skb.Family) uint8 {
 
 // refuses tells why a tunnel does not take a packet, "" when it does (ipip_tunnel_xmit, ip6_tnl_start_xmit).
 func refuses(b *branch, dev node.Link) string {
-	if c := dev.Tunnel.Carries; c != 0 && c != tunnelProto(dev.Kind, b.p.Family) {
-		return fmt.Sprintf("%s, a tunnel of kind %s, carries no %s", dev.Name, dev.Kind, b.p.Family)
+	carries, proto := dev.Tunnel.Carries, tunnelProto(dev.Kind, b.p.Family)
+	if dev.Kind == "ipip" {
+		carries = protoIPIP
 	}
-	return ""
+	switch {
+	case carries == 0 || carries == proto:
+		return ""
+	case proto == protoIPv6:
+		return fmt.Sprintf("%s, a tunnel of kind %s, carries no IPv6", dev.Name, dev.Kind)
+	}
+	return fmt.Sprintf("%s, a tunnel of kind %s, carries no IPv4", dev.Name, dev.Kind)
 }
 
 // unknownTunnel ends a branch whose packet is wrapped in a way that is not modelled.

@@ -25,6 +25,8 @@ type Seen struct {
 	Proto  uint8
 	Length int
 	Data   []byte
+	// Fragment is true for a part of an IPv4 packet.
+	Fragment bool
 }
 
 // String is the packet's addresses, protocol and length.
@@ -107,7 +109,7 @@ func seen(b []byte) (s Seen, ok bool) {
 	case len(b) >= 20 && b[0]>>4 == 4:
 		s.Source, s.Destination = netip.AddrFrom4([4]byte(b[12:])), netip.AddrFrom4([4]byte(b[16:]))
 		head := int(b[0]&15) * 4
-		s.Proto, s.Length = b[9], int(b[2])<<8|int(b[3])
+		s.Proto, s.Length, s.Fragment = b[9], int(b[2])<<8|int(b[3]), b[6]&0x3f != 0 || b[7] != 0
 		if len(b) < s.Length || s.Length < head {
 			return s, false
 		}
