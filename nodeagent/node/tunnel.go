@@ -51,8 +51,6 @@ type Encap struct {
 	GRE GREFields
 	// Options is the length of Geneve's options, in bytes.
 	Options int
-	// Special is true when it has options of another kind: they are not read.
-	Special bool
 }
 
 // Lengths that tunnels add behind the outer IP header: outer UDP and VXLAN's or Geneve's header with the inner Ethernet header;

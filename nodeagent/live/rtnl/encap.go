@@ -86,10 +86,9 @@ func decodeEncap(kind string, b []byte) (node.Encap, error) {
 	return e, err
 }
 
-// encapOption counts the bytes of one option of Geneve; one of another tunnel is only noted.
+// encapOption counts the bytes of one option of Geneve. Those of VXLAN stand in its header.
 func encapOption(e *node.Encap, typ uint16, b []byte) error {
 	if typ != encapGeneve {
-		e.Special = true
 		return nil
 	}
 	return nlattr.Each(b, func(typ uint16, b []byte) error {
