@@ -26,21 +26,21 @@ func NewPair(t *testing.T) Pair {
 		p.Node[i], p.Pod[i] = New(t, fmt.Sprintf("node%d", i+1)), New(t, fmt.Sprintf("pod%d", i+1))
 	}
 	wire := NewHidden(t, "switch")
-	wire.Sh(t, "ip link add br0 type bridge", "ip link set br0 up", "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
+	wire.IP(t, "link add br0 type bridge", "link set br0 up")
+	wire.Sysctl(t, "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
 	for i := range 2 {
-		own, port := i+1, fmt.Sprintf("p%d", i+1)
-		n, pod := p.Node[i], p.Pod[i]
+		own, n, pod := i+1, p.Node[i], p.Pod[i]
 		for _, x := range []*Place{n, pod} { // an address is used at once, not after a second of asking for duplicates
-			x.Sh(t, "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0")
+			x.Sysctl(t, "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
 		}
-		Plug(t, n, "eth0", wire, port)
-		wire.Sh(t, "ip link set "+port+" master br0")
-		Plug(t, n, "pod0", pod, "eth0")
-		n.Sh(t, fmt.Sprintf("ip addr add 10.250.0.1%d/24 dev eth0 && ip addr add fd00:250::1%d/64 dev eth0 nodad", own, own),
-			"sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.rp_filter=0",
-			fmt.Sprintf("ip addr add 10.244.%d.1/24 dev pod0 && ip addr add fd00:244:%d::1/64 dev pod0 nodad", own, own))
-		pod.Sh(t, fmt.Sprintf("ip addr add 10.244.%d.5/24 dev eth0 && ip addr add fd00:244:%d::5/64 dev eth0 nodad", own, own),
-			fmt.Sprintf("ip route add default via 10.244.%d.1 && ip route add default via fd00:244:%d::1", own, own))
+		n.Sysctl(t, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0")
+		n.IP(t, fmt.Sprintf("link add eth0 type veth peer name p%d netns %s", own, wire.File), "link set eth0 up",
+			fmt.Sprintf("addr add 10.250.0.1%d/24 dev eth0", own), fmt.Sprintf("addr add fd00:250::1%d/64 dev eth0", own),
+			"link add pod0 type veth peer name eth0 netns "+pod.File, "link set pod0 up",
+			fmt.Sprintf("addr add 10.244.%d.1/24 dev pod0", own), fmt.Sprintf("addr add fd00:244:%d::1/64 dev pod0", own))
+		wire.IP(t, fmt.Sprintf("link set p%d master br0 up", own))
+		pod.IP(t, "link set eth0 up", fmt.Sprintf("addr add 10.244.%d.5/24 dev eth0", own), fmt.Sprintf("addr add fd00:244:%d::5/64 dev eth0", own),
+			fmt.Sprintf("route add default via 10.244.%d.1", own), fmt.Sprintf("route add default via fd00:244:%d::1", own))
 	}
 	p.Pod[1].Listen(t, ":8080")
 	return p

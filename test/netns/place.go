@@ -58,6 +58,7 @@ func New(t *testing.T, name string) *Place {
 func NewHidden(t *testing.T, name string) *Place {
 	t.Helper()
 	p := &Place{name: name, calls: make(chan func())}
+	var err error
 	ready := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
@@ -68,11 +69,14 @@ func NewHidden(t *testing.T, name string) *Place {
 			f()
 		}
 	}()
-	if err := <-ready; err != nil {
+	if err = <-ready; err != nil {
 		t.Fatalf("making a network namespace (needs root): %v", err)
 	}
 	t.Cleanup(func() { close(p.calls) })
-	p.Sh(t, "ip link set lo up")
+	p.Do(func() { err = up("lo") })
+	if err != nil {
+		t.Fatalf("%s: setting lo up: %v", name, err)
+	}
 	return p
 }
 
@@ -96,11 +100,57 @@ func (p *Place) Sh(t *testing.T, commands ...string) {
 	}
 }
 
+// IP runs commands of the ip tool in the place, all by one process: "link set eth0 up".
+func (p *Place) IP(t *testing.T, commands ...string) {
+	t.Helper()
+	var out []byte
+	var err error
+	p.Do(func() {
+		cmd := exec.Command("ip", "-batch", "-")
+		cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+		out, err = cmd.CombinedOutput()
+	})
+	if err != nil {
+		t.Fatalf("%s: ip %s: %v: %s", p.name, strings.Join(commands, "; ip "), err, out)
+	}
+}
+
+// Sysctl sets kernel parameters of the place: "net.ipv4.ip_forward=1".
+func (p *Place) Sysctl(t *testing.T, settings ...string) {
+	t.Helper()
+	p.Do(func() {
+		for _, s := range settings {
+			name, value, _ := strings.Cut(s, "=")
+			if err := os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0); err != nil {
+				t.Errorf("%s: %s: %v", p.name, s, err)
+			}
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// up sets an interface up.
+func up(name string) error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	r.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, r)
+}
+
 // Plug makes a veth pair between two places.
 func Plug(t *testing.T, a *Place, nameA string, b *Place, nameB string) {
 	t.Helper()
-	a.Sh(t, fmt.Sprintf("ip link add %s type veth peer name %s netns %s", nameA, nameB, b.File), "ip link set "+nameA+" up")
-	b.Sh(t, "ip link set "+nameB+" up")
+	a.IP(t, fmt.Sprintf("link add %s type veth peer name %s netns %s", nameA, nameB, b.File), "link set "+nameA+" up")
+	b.IP(t, "link set "+nameB+" up")
 }
 
 // Listen serves TCP and UDP on an address in the place until the test ends: TCP connections are closed, datagrams echoed.

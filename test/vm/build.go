@@ -14,9 +14,9 @@ func Build(ctx context.Context, program, path string) error {
 	return static(ctx, "build", "-o", program, path)
 }
 
-// buildTests makes a static program of the tests of the package in the working directory.
-func buildTests(ctx context.Context, program string) error {
-	return static(ctx, "test", "-c", "-o", program, ".")
+// BuildTests makes a static program out of the tests of the package that a path names.
+func BuildTests(ctx context.Context, program, path string) error {
+	return static(ctx, "test", "-c", "-o", program, path)
 }
 
 // static runs the go command, without cgo.

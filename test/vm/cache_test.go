@@ -22,8 +22,11 @@ func TestKernelIsGotOnceForEachVersion(t *testing.T) {
 	if err := os.Chtimes(old, long, long); err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	filled := map[debianPackage]int{}
 	fill := func(_ context.Context, p debianPackage, dir string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		filled[p]++
 		return os.MkdirAll(filepath.Join(dir, "boot"), 0o755)
 	}

@@ -47,7 +47,7 @@ func testInside(o Options) (int, error) {
 	}
 	defer os.RemoveAll(tmp)
 	program := filepath.Join(tmp, "tests")
-	if err := buildTests(ctx, program); err != nil {
+	if err := BuildTests(ctx, program, "."); err != nil {
 		return 0, err
 	}
 	if o.Timeout == 0 {

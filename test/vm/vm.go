@@ -141,6 +141,7 @@ func (o Options) script() string {
 	return b.String() + "\n"
 }
 
+// quote makes one word of a shell script.
 func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // tail is the end of a text, for messages.

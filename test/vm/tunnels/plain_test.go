@@ -5,6 +5,7 @@ package tunnels
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +17,29 @@ func tunnel(t *testing.T, commands ...string) netns.Pair {
 	t.Helper()
 	p := netns.NewPair(t)
 	for i, n := range p.Node {
-		for _, c := range commands {
-			n.Sh(t, strings.NewReplacer("OWN", fmt.Sprint(i+1), "OTHER", fmt.Sprint(2-i)).Replace(c))
-		}
+		text := strings.Join(commands, " && ")
+		run(t, n, strings.Split(strings.NewReplacer("OWN", fmt.Sprint(i+1), "OTHER", fmt.Sprint(2-i)).Replace(text), " && "))
 	}
 	return p
+}
+
+// run runs commands in a place. Those of the ip tool that come together are run by one process: a process costs much here.
+func run(t *testing.T, p *netns.Place, commands []string) {
+	t.Helper()
+	var together []string
+	for _, c := range append(slices.Clone(commands), "") {
+		if rest, is := strings.CutPrefix(c, "ip "); is && rest[0] != '-' {
+			together = append(together, rest)
+			continue
+		}
+		if together != nil {
+			p.IP(t, together...)
+			together = nil
+		}
+		if c != "" {
+			p.Sh(t, c)
+		}
+	}
 }
 
 // Commands that make t0 and lead to the other node's pods by it.

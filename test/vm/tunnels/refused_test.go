@@ -43,8 +43,8 @@ func TestTunnelsThatDoNotFitEndAsTheWalkSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := tunnel(t, c.commands...)
-			p.Node[0].Sh(t, c.first...)
-			p.Node[1].Sh(t, c.second...)
+			run(t, p.Node[0], c.first)
+			run(t, p.Node[1], c.second)
 			agree(t, p, c.to, false, c.word)
 		})
 	}

@@ -43,11 +43,10 @@ func wireGuard(t *testing.T) (netns.Pair, [2]key) {
 	p, keys := netns.NewPair(t), [2]key{newKey(t), newKey(t)}
 	for i, n := range p.Node {
 		own, other := i+1, 2-i
-		n.Sh(t, "ip link add wg0 type wireguard",
-			fmt.Sprintf("wg set wg0 private-key %s listen-port 5182%d", keys[i].file, own),
-			peer(keys[1-i].public, other, fmt.Sprintf("10.244.%d.0/24,fd00:244:%d::/64", other, other)),
-			"ip link set wg0 up",
-			fmt.Sprintf("ip addr add 10.244.%d.0/32 dev wg0 && ip route add 10.244.0.0/16 dev wg0 && ip route add fd00:244::/32 dev wg0", own))
+		n.IP(t, "link add wg0 type wireguard", "link set wg0 up", fmt.Sprintf("addr add 10.244.%d.0/32 dev wg0", own),
+			"route add 10.244.0.0/16 dev wg0", "route add fd00:244::/32 dev wg0")
+		n.Sh(t, fmt.Sprintf("wg set wg0 private-key %s listen-port 5182%d", keys[i].file, own)+
+			strings.TrimPrefix(peer(keys[1-i].public, other, fmt.Sprintf("10.244.%d.0/24,fd00:244:%d::/64", other, other)), "wg set wg0"))
 	}
 	return p, keys
 }
@@ -175,19 +174,24 @@ func TestProcessOfTheNodeIsRefusedWhereNoPeerHasTheAddress(t *testing.T) {
 	})
 }
 
-// told tells which ICMP error comes back to the first pod when it sends to the second, "" when none does.
+// told tells which ICMP error comes back to the first pod when it sends to the second, "" when none does before that for a
+// closed port of its node, to which it sends next.
 func told(t *testing.T, p netns.Pair) string {
 	t.Helper()
+	const unreachable, hostUnreachable, portUnreachable = 3, 1, 3
 	seen := p.Pod[0].Capture(t, "eth0")
 	send(t, p.Pod[0], netip.MustParseAddrPort("10.244.2.5:9"), 100)
-	s, _ := seen.Until(func(s netns.Seen) bool { return s.Proto == 1 && len(s.Data) > 2 && s.Data[0] == 3 })
+	send(t, p.Pod[0], netip.MustParseAddrPort("10.244.1.1:9"), 100)
+	s, before := seen.Until(func(s netns.Seen) bool { return s.Proto == 1 && len(s.Data) > 2 && s.Data[0] == unreachable })
 	switch {
 	case s == nil:
-		return ""
-	case s.Data[1] == 1:
+		t.Fatalf("no answer at all; seen: %v", before)
+	case s.Data[1] == hostUnreachable:
 		return "icmp-host-unreachable"
+	case s.Data[1] != portUnreachable:
+		t.Errorf("ICMP code %d", s.Data[1])
 	}
-	return fmt.Sprintf("icmp code %d", s.Data[1])
+	return ""
 }
 
 // sendAndSee sends from a place to the second pod, and captures on the second node.
