@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,17 +51,9 @@ func TestWhatHangsIsEnded(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { // ends the machine once the command runs
+	go func() {
 		defer cancel()
-		for range 1200 {
-			found, _ := filepath.Glob(filepath.Join(tmp, "*", "stdout"))
-			if len(found) == 1 {
-				if b, _ := os.ReadFile(found[0]); len(b) > 0 {
-					return
-				}
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		commandRuns(tmp)
 	}()
 	_, err := vm.Run(ctx, vm.Options{Command: []string{"sh", "-c", "echo so far; sleep 1000"}})
 	var ended *vm.EndedError
@@ -97,14 +91,79 @@ func TestModuleThatIsNotThereIsAnError(t *testing.T) {
 	}
 }
 
+// TestMachineEndsWithItsProcess kills the process that has a machine, which is this test's own program.
+func TestMachineEndsWithItsProcess(t *testing.T) {
+	if os.Getenv("SVCTRACE_HANGS") != "" {
+		_, err := vm.Run(t.Context(), vm.Options{Command: []string{"sh", "-c", "echo so far; sleep 1000"}})
+		t.Fatal(err)
+	}
+	tmp := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), "SVCTRACE_HANGS=1", "TMPDIR="+tmp)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if !commandRuns(tmp) {
+		t.Error("the command never ran")
+	}
+	before := len(machines(t, tmp))
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait()
+	after := 0
+	for range 100 {
+		if after = len(machines(t, tmp)); after == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, pid := range machines(t, tmp) { // so that a failure leaves none either
+		if n, err := strconv.Atoi(pid); err == nil {
+			_ = syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+	if before != 1 || after != 0 {
+		t.Errorf("%d machines before its process is killed and %d after, want 1 and 0", before, after)
+	}
+}
+
+// machines are the processes whose command line names a directory: those of machines that work in it.
+func machines(t *testing.T, dir string) (pids []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if b, _ := os.ReadFile(f); strings.HasPrefix(string(b), "qemu") && strings.Contains(string(b), dir) {
+			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return pids
+}
+
+// commandRuns waits until the command of the machine that works below a directory has written something, for a minute.
+func commandRuns(tmp string) bool {
+	for range 1200 {
+		found, _ := filepath.Glob(filepath.Join(tmp, "*", "stdout"))
+		if len(found) == 1 {
+			if b, _ := os.ReadFile(found[0]); len(b) > 0 {
+				return true
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return false
+}
+
 // leavesNothing requires that no process of this one's lives on, and that its temporary directory is empty.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
-	out, err := exec.Command("ps", "-o", "comm=", "--ppid", fmt.Sprint(os.Getpid())).Output()
-	if strings.Contains(string(out), "qemu") {
-		t.Errorf("children left behind: %s %v", out, err)
+	if left := machines(t, os.Getenv("TMPDIR")); len(left) != 0 {
+		t.Errorf("machines left behind: %v", left)
 	}
 }
