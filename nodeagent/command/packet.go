@@ -1,12 +1,11 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
@@ -23,47 +22,39 @@ type packetOptions struct {
 	follow, inside, noBPF             bool
 }
 
-func packetCommand(s Streams) *cobra.Command {
+func packetCommand(s Streams) *verb {
 	var o packetOptions
-	cmd := &cobra.Command{
-		Use:   "packet --from ADDRESS --to ADDRESS:PORT",
-		Short: "Evaluate one packet against the state of this network namespace",
-		Long: `Evaluate one packet against the state of this network namespace.
+	v := newVerb("packet --from ADDRESS --to ADDRESS:PORT", "Evaluate one packet against the state of this network namespace")
+	v.long = `Evaluate one packet against the state of this network namespace.
 
 The packet starts at OUTPUT when its source is one of the namespace's own addresses, else at PREROUTING on the interface
 given by --in (default: the one that a route back to the source uses). It opens a new connection, unless the flow that it
 belongs to is in conntrack.
 
-Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
-		Example: "  svctrace-agent packet --from 10.244.1.10 --to 10.96.0.25:80 --proto tcp",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unexpected argument %q", args[0])}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			start, err := o.start()
-			if err != nil {
-				return usageError{err}
-			}
-			ctx, cancel := contextWithTimeout(cmd.Context(), packetTimeout)
-			defer cancel()
-			var options []live.Option
-			if o.noBPF {
-				options = append(options, live.WithoutBPF())
-			}
-			t, err := evaluate(ctx, start, options...)
-			if err != nil {
-				return ranError{err}
-			}
-			if o.output == "json" {
-				return ranError{writeJSON(s.Out, t)}.orNil()
-			}
-			return ranError{writeText(s.Out, t)}.orNil()
-		},
+Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`
+	v.example = "  svctrace-agent packet --from 10.244.1.10 --to 10.96.0.25:80 --proto tcp"
+	v.run = func(ctx context.Context) error {
+		start, err := o.start()
+		if err != nil {
+			return usageError{err}
+		}
+		growStack(0)
+		ctx, cancel := contextWithTimeout(ctx, packetTimeout)
+		defer cancel()
+		var options []live.Option
+		if o.noBPF {
+			options = append(options, live.WithoutBPF())
+		}
+		t, err := evaluate(ctx, start, options...)
+		if err != nil {
+			return err
+		}
+		if o.output == "json" {
+			return writeJSON(s.Out, t)
+		}
+		return writeText(s.Out, t)
 	}
-	f := cmd.Flags()
+	f := v.flags
 	f.StringVar(&o.from, "from", "", "source address (with a port if --sport is not given)")
 	f.StringVar(&o.to, "to", "", "destination address and port; an address alone for ICMP")
 	f.StringVar(&o.proto, "proto", "tcp", "tcp, udp, sctp, icmp, icmpv6, or a protocol number")
@@ -74,14 +65,16 @@ Exit codes: 0 evaluated, 2 bad usage, 3 the state could not be read.`,
 	f.BoolVar(&o.inside, "inside", false, "start as a process in the namespace on this machine that has the source address")
 	f.BoolVar(&o.noBPF, "no-bpf", false, "do not read the kernel's lists of hooks, which takes BPF: derive them from tables and chains")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
-	return cmd
+	return v
 }
 
-func (e ranError) orNil() error {
-	if e.error == nil {
-		return nil
-	}
-	return e
+// growStack makes the goroutine's stack as large as a walk needs it, which calls deep: growing by doubling would copy it at each
+// step. i, of which the compiler knows nothing, keeps the room from being optimised away.
+//
+//go:noinline
+func growStack(i int) byte {
+	var room [24 << 10]byte
+	return room[i]
 }
 
 // start turns the options into a packet.

@@ -43,12 +43,11 @@ func TestExitCodes(t *testing.T) {
 		err  error
 		want int
 	}{
-		"state that cannot be read":        {ranError{&node.ReadError{What: "chains", Err: node.ErrPermission}}, ExitUnreadable},
+		"state that cannot be read":        {&node.ReadError{What: "chains", Err: node.ErrPermission}, ExitUnreadable},
 		"bad usage":                        {usageError{errors.New("x")}, ExitUsage},
-		"an impossible packet":             {ranError{fmt.Errorf("%w: x", walk.ErrStart)}, ExitUsage},
-		"an impossible packet, unreadable": {ranError{fmt.Errorf("%w: %w", walk.ErrStart, &node.ReadError{What: "x", Err: errors.New("y")})}, ExitUnreadable},
-		"anything else of a command":       {ranError{errors.New("x")}, ExitUnreadable},
-		"cobra's own":                      {errors.New("unknown command"), ExitUsage},
+		"an impossible packet":             {fmt.Errorf("%w: x", walk.ErrStart), ExitUsage},
+		"an impossible packet, unreadable": {fmt.Errorf("%w: %w", walk.ErrStart, &node.ReadError{What: "x", Err: errors.New("y")}), ExitUnreadable},
+		"anything else of a command":       {errors.New("x"), ExitUnreadable},
 	} {
 		if got := exitCode(c.err); got != c.want {
 			t.Errorf("%s: exit code %d, want %d", name, got, c.want)

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/probe"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
@@ -22,12 +20,10 @@ type probeOptions struct {
 	timeout                 time.Duration
 }
 
-func probeCommand(s Streams) *cobra.Command {
+func probeCommand(s Streams) *verb {
 	var o probeOptions
-	cmd := &cobra.Command{
-		Use:   "probe --to ADDRESS:PORT",
-		Short: "Open real connections and report what the kernel says about them",
-		Long: `Open real connections and report what the kernel says about them.
+	v := newVerb("probe --to ADDRESS:PORT", "Open real connections and report what the kernel says about them")
+	v.long = `Open real connections and report what the kernel says about them.
 
 This sends packets: TCP connections that are closed at once, or UDP datagrams with a text of their own. They start in the
 network namespace on this machine that has the source address. Reported are the result, the connection tracking entries
@@ -36,46 +32,40 @@ that came to be, the counters of the rules on the path that moved, nftables trac
 For trace events a table of rules for exactly these connections is made; the kernel removes it when this process ends,
 however it ends. Nothing else is written.
 
-Exit codes: 0 probed, 2 bad usage, 3 the state could not be read.`,
-		Example: "  svctrace-agent probe --from 10.244.1.10 --to 10.96.0.25:80 --count 20",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("unexpected argument %q", args[0])}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := o.request()
-			if err != nil {
-				return usageError{err}
-			}
-			ctx, cancel := contextWithTimeout(cmd.Context(), packetTimeout)
-			defer cancel()
-			t, walkErr := walkOfProbe(ctx, r)
-			if t != nil {
-				r.Rules = wire.ProbeRules(t, "")
-			}
-			a, err := probe.Run(ctx, r)
-			if err != nil {
-				return ranError{err}
-			}
-			if walkErr != nil {
-				a.Notes = append(a.Notes, "no counters: the packet could not be walked: "+walkErr.Error())
-			}
-			if o.output == "json" {
-				return ranError{writeJSON(s.Out, a)}.orNil()
-			}
-			return ranError{writeProbe(s.Out, a, t)}.orNil()
-		},
+Exit codes: 0 probed, 2 bad usage, 3 the state could not be read.`
+	v.example = "  svctrace-agent probe --from 10.244.1.10 --to 10.96.0.25:80 --count 20"
+	v.lives = true
+	v.run = func(ctx context.Context) error {
+		r, err := o.request()
+		if err != nil {
+			return usageError{err}
+		}
+		ctx, cancel := contextWithTimeout(ctx, packetTimeout)
+		defer cancel()
+		t, walkErr := walkOfProbe(ctx, r)
+		if t != nil {
+			r.Rules = wire.ProbeRules(t, "")
+		}
+		a, err := probe.Run(ctx, r)
+		if err != nil {
+			return err
+		}
+		if walkErr != nil {
+			a.Notes = append(a.Notes, "no counters: the packet could not be walked: "+walkErr.Error())
+		}
+		if o.output == "json" {
+			return writeJSON(s.Out, a)
+		}
+		return writeProbe(s.Out, a, t)
 	}
-	f := cmd.Flags()
+	f := v.flags
 	f.StringVar(&o.from, "from", "", "source address; the default is what this namespace would choose")
 	f.StringVar(&o.to, "to", "", "destination address and port")
 	f.StringVar(&o.proto, "proto", "tcp", "tcp, udp or sctp")
 	f.IntVar(&o.count, "count", 1, fmt.Sprintf("number of connections, up to %d", wire.MaxProbes))
 	f.DurationVar(&o.timeout, "timeout", 2*time.Second, "how long to wait for the answer to each connection")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
-	return cmd
+	return v
 }
 
 // request turns the options into a request.

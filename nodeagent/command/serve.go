@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/dataplane"
@@ -33,15 +32,11 @@ const firstRequest = 45 * time.Second
 // defaultFlows bounds the flows of one answer when the request does not.
 const defaultFlows = 1000
 
-func serveCommand(s Streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "serve",
-		Short: "Answer the plugin's requests on standard input and output",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return ranError{serve(cmd.Context(), s.In, s.Out)}.orNil()
-		},
-	}
+func serveCommand(s Streams) *verb {
+	v := newVerb("serve", "Answer the plugin's requests on standard input and output")
+	v.lives = true
+	v.run = func(ctx context.Context) error { return serve(ctx, s.In, s.Out) }
+	return v
 }
 
 // serve answers requests until the input closes or the context ends: with a signal, which nothing else in the agent heeds

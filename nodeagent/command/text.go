@@ -97,10 +97,17 @@ func clean(s string) string { return visible.Text(s) }
 
 // writeJSON writes a value for people and programs.
 func writeJSON(w io.Writer, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := indented(v)
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(append(visible.JSON(b), '\n'))
 	return err
+}
+
+func indented(v any) ([]byte, error) {
+	if t, ok := v.(*trace.Trace); ok {
+		return t.Indented()
+	}
+	return json.MarshalIndent(v, "", "  ")
 }

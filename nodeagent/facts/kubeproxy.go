@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
@@ -154,10 +155,12 @@ func readMetrics(body []byte) (out []wire.Sync, failures int64) {
 }
 
 // buildInfo is the series by which every component tells its release (k8s.io/component-base/metrics).
-var buildInfo = regexp.MustCompile(`(?m)^kubernetes_build_info\{[^}]*\bgit_version="(v[0-9][0-9A-Za-z.+-]{0,60})"`)
+var buildInfo = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^kubernetes_build_info\{[^}]*\bgit_version="(v[0-9][0-9A-Za-z.+-]{0,60})"`)
+})
 
 func readVersion(metrics []byte) string {
-	if m := buildInfo.FindSubmatch(metrics); m != nil {
+	if m := buildInfo().FindSubmatch(metrics); m != nil {
 		return string(m[1])
 	}
 	return ""

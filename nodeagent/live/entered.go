@@ -46,6 +46,19 @@ func (e *entered) DevicePrograms(ctx context.Context, index int, egress bool) ([
 	return e.ns.DevicePrograms(ctx, index, egress)
 }
 
+// IPsec asks the namespace.
+func (e *entered) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return nil, err
+	}
+	return e.ns.IPsec(ctx)
+}
+
+// SocketPrograms asks about this process, in whatever namespace.
+func (e *entered) SocketPrograms(ctx context.Context, do node.SocketDoes, f skb.Family, proto uint8) ([]string, error) {
+	return e.ns.SocketPrograms(ctx, do, f, proto)
+}
+
 // WireGuard asks the namespace.
 func (e *entered) WireGuard(ctx context.Context, link int) (node.WireGuardDevice, error) {
 	if err := e.n.enter(e.id); err != nil {
@@ -151,11 +164,11 @@ func (e *entered) NFTChain(ctx context.Context, f node.NFTFamily, table, chain s
 }
 
 // NFTRules asks the namespace.
-func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
+func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(int, []byte) bool) ([][]byte, error) {
 	if err := e.n.enter(e.id); err != nil {
 		return nil, err
 	}
-	return e.ns.NFTRules(ctx, f, table, chain)
+	return e.ns.NFTRules(ctx, f, table, chain, skip)
 }
 
 // NFTSet asks the namespace.

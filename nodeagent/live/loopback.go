@@ -5,11 +5,14 @@ package live
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
+	"net/textproto"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,16 +22,17 @@ const (
 	answerSize = 8 << 20
 )
 
+// errHTTP is in the chain of errors about an answer that is not HTTP.
+var errHTTP = errors.New("it does not answer as an HTTP server")
+
 // Get asks an HTTP server at one of the node's own addresses. The connection is made by the calling thread, in its
-// namespace: net/http's own transport would dial from another one.
+// namespace.
+//
+// It speaks HTTP/1.0, where an answer ends with the connection: package net/http comes with TLS and all its tables, which
+// every start of the agent would pay for.
 func (n *Namespace) Get(ctx context.Context, server netip.AddrPort, path string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.String()+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	request.Close = true
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server.String())
 	if err != nil {
 		return 0, nil, fmt.Errorf("asking %s: %w", server, err)
@@ -39,20 +43,43 @@ func (n *Namespace) Get(ctx context.Context, server netip.AddrPort, path string)
 			return 0, nil, fmt.Errorf("asking %s: %w", server, err)
 		}
 	}
-	if err := request.Write(conn); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n", path, server); err != nil {
 		return 0, nil, fmt.Errorf("asking %s: %w", server, err)
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(conn), request)
-	if err != nil {
-		return 0, nil, fmt.Errorf("asking %s: %w", server, err)
-	}
-	defer answer.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(answer.Body, answerSize))
-	if err != nil {
+	if status, body, err = readAnswer(conn); err != nil {
 		return 0, nil, fmt.Errorf("reading the answer of %s: %w", server, err)
 	}
 	n.count.Add(len(body))
-	return answer.StatusCode, body, nil
+	return status, body, nil
+}
+
+// readAnswer reads an answer to an HTTP/1.0 request up to its end (RFC 1945).
+func readAnswer(from io.Reader) (status int, body []byte, err error) {
+	r := textproto.NewReader(bufio.NewReader(io.LimitReader(from, answerSize)))
+	line, err := r.ReadLine()
+	if err != nil {
+		return 0, nil, err
+	}
+	version, rest, _ := strings.Cut(line, " ")
+	code, _, _ := strings.Cut(rest, " ")
+	status, err = strconv.Atoi(code)
+	if !strings.HasPrefix(version, "HTTP/1.") || err != nil || len(code) != 3 {
+		return 0, nil, errHTTP
+	}
+	header, err := r.ReadMIMEHeader()
+	if err != nil {
+		return 0, nil, err
+	}
+	if how := header.Get("Transfer-Encoding"); how != "" {
+		return 0, nil, fmt.Errorf("%w of version 1.0: transfer encoding %q", errHTTP, how)
+	}
+	if body, err = io.ReadAll(r.R); err != nil {
+		return 0, nil, err
+	}
+	if length := header.Get("Content-Length"); length != "" && length != strconv.Itoa(len(body)) && len(body) < answerSize/2 {
+		return 0, nil, fmt.Errorf("%d bytes of %s: %w", len(body), length, io.ErrUnexpectedEOF)
+	}
+	return status, body, nil
 }
 
 // Now is the time in seconds since 1970.

@@ -8,8 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cgprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/devprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
@@ -18,8 +22,10 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/wgnl"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xfrmnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/xt"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
 
 // Namespace is the state of one network namespace, read as it is asked for. What costs little and is asked often
@@ -32,9 +38,12 @@ type Namespace struct {
 	*nftTables
 	*programs
 	*wireGuards
+	*policies
 	count  *nlsock.Counter
 	memory *memory
 	hooks  *hooklist.Reader // once it was asked for
+	// sysctls are the values that were read, by their names.
+	sysctls map[string]string
 	// ownsMemory is true for a namespace without a node.
 	ownsMemory bool
 }
@@ -47,6 +56,7 @@ type (
 	tables    struct{ *xt.Reader }
 	nftTables struct{ *nft.Reader }
 	programs  struct{ *devprog.Reader }
+	policies  struct{ *xfrmnl.Reader }
 	// wireGuards is opened when it is first asked: few nodes have such an interface.
 	wireGuards struct {
 		count  *nlsock.Counter
@@ -95,6 +105,7 @@ func open(count *nlsock.Counter, m *memory) (*Namespace, error) {
 	}
 	n.programs = &programs{d}
 	n.wireGuards = &wireGuards{count: n.count}
+	n.policies = &policies{xfrmnl.New(n.count)}
 	return n, nil
 }
 
@@ -140,15 +151,23 @@ func (w *wireGuards) WireGuard(ctx context.Context, link int) (node.WireGuardDev
 	return w.reader.WireGuard(ctx, link)
 }
 
+// SocketPrograms asks about this process's control group.
+func (n *Namespace) SocketPrograms(_ context.Context, do node.SocketDoes, f skb.Family, proto uint8) ([]string, error) {
+	return cgprog.Programs(do, f, proto)
+}
+
 // Reads tells how many messages and bytes were read so far.
 func (n *Namespace) Reads() (messages int, bytes int64) { return n.count.Messages, n.count.Bytes }
 
-// Sysctl reads a value under /proc/sys of the namespace.
+// Sysctl reads a value under /proc/sys of the namespace. A value is read once.
 func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
+	if v, ok := n.sysctls[name]; ok {
+		return v, nil
+	}
 	if strings.Contains(name, "..") {
 		return "", fmt.Errorf("sysctl %q is not a name", name)
 	}
-	b, err := os.ReadFile("/proc/sys/" + name)
+	b, err := readFile("/proc/sys/" + name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("sysctl %s: %w", name, node.ErrNotFound)
@@ -156,5 +175,34 @@ func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
 		return "", &node.ReadError{What: "sysctl " + name, Err: err}
 	}
 	n.count.Add(len(b))
-	return strings.TrimSpace(string(b)), nil
+	v := strings.TrimSpace(string(b))
+	if n.sysctls == nil {
+		n.sysctls = map[string]string{}
+	}
+	n.sysctls[name] = v
+	return v, nil
+}
+
+// readFile is os.ReadFile for files of /proc, which are never waited for: os would begin to watch them for that.
+func readFile(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 128)
+	for {
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		case n == 0:
+			return b, nil
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
 }

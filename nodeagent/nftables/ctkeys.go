@@ -8,7 +8,7 @@ type ctKey struct {
 }
 
 // ctKeys are the keys in nft's words (nftables, src/ct.c, ct_templates).
-var ctKeys = map[uint32]*ctKey{
+var ctKeys = [...]*ctKey{
 	ctState:      {"state", typeCtState, 4},
 	ctDirection:  {"direction", typeCtDir, 1},
 	ctStatus:     {"status", typeCtStatus, 4},
@@ -35,7 +35,12 @@ var ctKeys = map[uint32]*ctKey{
 	ctID:         {"id", typeInteger, 4},
 }
 
-func (x *Ct) key() *ctKey { return ctKeys[x.Key] }
+func (x *Ct) key() *ctKey {
+	if int(x.Key) >= len(ctKeys) {
+		return nil
+	}
+	return ctKeys[x.Key]
+}
 
 // text is the key as nft prints it, with its direction.
 func (x *Ct) text() string {

@@ -17,11 +17,23 @@ type dataType struct {
 	// size is the length in bytes, 0 when it varies.
 	size int
 	// symbols are names for values; base tells how other values are printed.
-	symbols map[uint64]string
+	symbols names
 	// flags are names of bits, in the order they are printed in.
 	flags []flag
 	hex   int // width of a hexadecimal number, 0 for decimal, -1 for no padding
 	show  func(b []byte) string
+}
+
+// names are the names of numbers; "" stands for none. They lie in the program as they are, where a map would be made at each
+// start of it.
+type names []string
+
+// of names a number; ok is false for one without a name.
+func (s names) of(n uint64) (name string, ok bool) {
+	if n >= uint64(len(s)) {
+		return "", false
+	}
+	return s[n], s[n] != ""
 }
 
 type flag struct {
@@ -79,7 +91,7 @@ const (
 	idCgroup
 )
 
-var dataTypes = map[uint32]*dataType{
+var dataTypes = [64]*dataType{
 	idNfproto: typeNfproto, idBitmask: typeBitmask, idInteger: typeInteger, idString: typeString, idLink: typeEther,
 	idIPv4: typeIPv4, idIPv6: typeIPv6, idEther: typeEther, idEtherType: typeEtherType, idARPOp: typeARPOp, idProto: typeProto,
 	idPort: typePort, idMH: typeMH, idICMP: typeICMP, idTCPFlag: typeTCPFlag, idDCCP: typeDCCP, idTime: typeMillis, idMark: typeMark,
@@ -145,7 +157,7 @@ func (t *dataType) text(b []byte) string {
 	}
 	n := t.number(b)
 	if n.IsUint64() {
-		if s, ok := t.symbols[n.Uint64()]; ok {
+		if s, ok := t.symbols.of(n.Uint64()); ok {
 			return s
 		}
 		if t.flags != nil {

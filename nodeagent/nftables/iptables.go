@@ -74,7 +74,8 @@ func (x *iptablesRule) String() string {
 	}
 	for i, m := range x.matches {
 		if i == x.portsAt {
-			m = "-m " + protoNames[uint64(x.protoNumber)] + " " + strings.Join(x.ports, " ")
+			name, _ := protoNames.of(uint64(x.protoNumber))
+			m = "-m " + name + " " + strings.Join(x.ports, " ")
 		}
 		if m != "" {
 			s += " " + m

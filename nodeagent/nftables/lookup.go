@@ -112,7 +112,8 @@ func (st *state) find(s *setState, at register, v value) (*Element, error) {
 	if st.stopped {
 		return nil, nil
 	}
-	if v.all() && !s.read && s.Flags&(SetInterval|SetAnonymous) == 0 {
+	// A set without elements is read whole: there is nothing in it but perhaps a catch-all element, which is not counted.
+	if v.all() && !s.read && s.Flags&(SetInterval|SetAnonymous) == 0 && s.Count != 0 {
 		return st.e.one(st.ctx, s, v.b)
 	}
 	if err := st.e.all(st.ctx, s); err != nil {

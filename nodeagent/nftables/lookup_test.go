@@ -43,6 +43,17 @@ func TestLookup(t *testing.T) {
 			want:     []way{{Result: "match accept", P: "1"}}, gets: 2,
 		},
 		{
+			name: "a set that is known to be empty is read once for all keys", set: join(portMap, attrU32(attrSetCount, 0)),
+			exprs: []Expr{dport(), &Lookup{Set: "ports", Source: reg1, HasDest: true}},
+			want:  []way{{Result: "no match", P: "1"}}, dumps: 1,
+		},
+		{
+			name: "catch-all elements are not counted", set: join(portMap, attrU32(attrSetCount, 0)),
+			elements: [][]byte{join(attrU32(attrElementFlags, elementCatchAll), nest(attrElementData, nest(attrDataVerdict, attrU32(attrVerdictCode, 1))))},
+			exprs:    []Expr{dport(), &Lookup{Set: "ports", Source: reg1, HasDest: true}},
+			want:     []way{{Result: "match accept", P: "1"}}, dumps: 1,
+		},
+		{
 			name: "an unknown key forks over what it may find", set: portMap,
 			elements: [][]byte{verdictElement(be16(1), verdictGoto, "a"), verdictElement(be16(2), verdictGoto, "b"), verdictElement(be16(3), verdictGoto, "a")},
 			exprs:    []Expr{sport(), &Lookup{Set: "ports", Source: reg1, HasDest: true}},

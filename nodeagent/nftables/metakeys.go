@@ -16,7 +16,7 @@ func (k *metaKey) text() string {
 }
 
 // metaKeys are the keys in nft's words (nftables, src/meta.c, meta_templates).
-var metaKeys = map[uint32]*metaKey{
+var metaKeys = [...]*metaKey{
 	metaLen:          {"length", false, typeHostInteger, 4},
 	metaProtocol:     {"protocol", false, typeEtherType, 2},
 	metaPriority:     {"priority", false, typeClassID, 4},
@@ -57,4 +57,9 @@ var metaKeys = map[uint32]*metaKey{
 	metaIifhwaddr:    {"iifhwaddr", false, typeEther, 6},
 }
 
-func (x *Meta) key() *metaKey { return metaKeys[x.Key] }
+func (x *Meta) key() *metaKey {
+	if int(x.Key) >= len(metaKeys) {
+		return nil
+	}
+	return metaKeys[x.Key]
+}

@@ -24,22 +24,23 @@ func Misses(attrs []byte, p *skb.Packet) bool {
 		if x, rest, ok = nextExpr(rest); !ok {
 			return false
 		}
-		data := attribute(x, attrExprData)
-		switch name := attribute(x, attrExprName); string(bytes.TrimRight(name, "\x00")) {
-		case "payload":
+		name, data := attribute(x, attrExprName), attribute(x, attrExprData)
+		switch {
+		case named(name, "payload"):
 			if size, at, ok = loadNetwork(data, p, loaded[:]); !ok {
 				return false
 			}
-		case "meta":
+		case named(name, "meta"):
 			if size, at, ok = loadMeta(data, p, loaded[:]); !ok {
 				return false
 			}
-		case "cmp":
-			reg, okReg := number(data, 1)
-			op, okOp := number(data, 2)
-			from, err := parseRegister(reg)
-			want := attribute(attribute(data, 3), attrDataValue)
-			if !okReg || !okOp || err != nil || from != at || len(want) == 0 || len(want) > size || CmpOp(op) > CmpNotEqual {
+		case named(name, "cmp"):
+			var f [4][]byte
+			fields(data, f[:])
+			op, okOp := bigEndian(f[2])
+			from, okReg := registerOf(f[1])
+			want := attribute(f[3], attrDataValue)
+			if !okReg || !okOp || from != at || len(want) == 0 || len(want) > size || CmpOp(op) > CmpNotEqual {
 				return false
 			}
 			if bytes.Equal(loaded[:len(want)], want) != (CmpOp(op) == CmpEqual) {
@@ -52,23 +53,31 @@ func Misses(attrs []byte, p *skb.Packet) bool {
 	return false
 }
 
+// named compares a name with the zero byte at its end.
+func named(b []byte, name string) bool {
+	return len(b) == len(name)+1 && b[len(name)] == 0 && string(b[:len(name)]) == name
+}
+
 // loadNetwork is a payload expression that loads bytes of the network header which are all known.
 func loadNetwork(data []byte, p *skb.Packet, to []byte) (size int, at register, ok bool) {
-	reg, okReg := number(data, 1)
-	base, okBase := number(data, 2)
-	off, okOff := number(data, 3)
-	n, okLen := number(data, 4)
+	var f [5][]byte
+	fields(data, f[:])
+	at, okReg := registerOf(f[1])
+	base, okBase := bigEndian(f[2])
+	off, okOff := bigEndian(f[3])
+	n, okLen := bigEndian(f[4])
 	if !okReg || !okBase || !okOff || !okLen || base != baseNetwork || off > 1<<16 || n < 1 || int(n) > len(to) {
 		return 0, 0, false
 	}
-	at, err := parseRegister(reg)
-	return int(n), at, err == nil && p.KnownNetwork(int(off), to[:n])
+	return int(n), at, p.KnownNetwork(int(off), to[:n])
 }
 
 // loadMeta is a meta expression that loads the transport protocol.
 func loadMeta(data []byte, p *skb.Packet, to []byte) (size int, at register, ok bool) {
-	reg, okReg := number(data, 1)
-	key, okKey := number(data, 2)
+	var f [3][]byte
+	fields(data, f[:])
+	at, okReg := registerOf(f[1])
+	key, okKey := bigEndian(f[2])
 	if !okReg || !okKey || key != metaL4proto {
 		return 0, 0, false
 	}
@@ -76,8 +85,7 @@ func loadMeta(data []byte, p *skb.Packet, to []byte) (size int, at register, ok 
 		return 0, 0, false // its headers are looked at by the evaluation
 	}
 	to[0] = p.Proto()
-	at, err := parseRegister(reg)
-	return 1, at, err == nil
+	return 1, at, true
 }
 
 // nextExpr splits the first expression off a list.
@@ -107,10 +115,33 @@ func attribute(list []byte, want uint16) []byte {
 	return nil
 }
 
-func number(list []byte, want uint16) (uint32, bool) {
-	b := attribute(list, want)
+// fields finds the first attributes with the numbers from 1 on up to what to has room for. Those behind damage are not found.
+func fields(list []byte, to [][]byte) {
+	for len(list) >= 4 {
+		n := int(binary.NativeEndian.Uint16(list))
+		if n < 4 || n > len(list) {
+			return
+		}
+		if typ := int(binary.NativeEndian.Uint16(list[2:]) &^ (attrNested | attrNetwork)); typ < len(to) && to[typ] == nil {
+			to[typ] = list[4:n]
+		}
+		list = list[min((n+3)&^3, len(list)):]
+	}
+}
+
+// bigEndian is a number of 32 bits at the start of b.
+func bigEndian(b []byte) (uint32, bool) {
 	if len(b) < 4 {
 		return 0, false
 	}
 	return binary.BigEndian.Uint32(b), true
+}
+
+func registerOf(b []byte) (register, bool) {
+	n, ok := bigEndian(b)
+	if !ok {
+		return 0, false
+	}
+	at, err := parseRegister(n)
+	return at, err == nil
 }

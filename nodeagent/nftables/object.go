@@ -26,7 +26,7 @@ const (
 )
 
 // objectExprs names the expression that does the same as an object, for those that have one.
-var objectExprs = map[uint32]string{
+var objectExprs = names{
 	ObjectCounter:   "counter",
 	ObjectQuota:     "quota",
 	ObjectLimit:     "limit",
@@ -54,7 +54,7 @@ func DecodeObject(attrs []byte) (*Object, error) {
 		return nil, fmt.Errorf("decoding an object: %w", err)
 	}
 	o := &Object{Name: t.str(attrObjectName), Type: t.u32(attrObjectType), Comment: userdataComment(t[attrObjectUserdata])}
-	switch name, ok := objectExprs[o.Type]; {
+	switch name, ok := objectExprs.of(uint64(o.Type)); {
 	case ok:
 		if o.Expr, err = decodeNamed(name, t[attrObjectData], 1); err != nil {
 			return nil, fmt.Errorf("decoding object %s: %w", o.Name, err)

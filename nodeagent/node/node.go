@@ -53,6 +53,8 @@ type Link struct {
 	MTU   int
 	// Flags are the IFF_ bits.
 	Flags uint32
+	// Qdisc is the kind of the queueing discipline that packets leave by ("noqueue", "fq_codel"), "" when it is not known.
+	Qdisc string
 	// Master is the index of the bridge, bond or VRF it belongs to, 0 for none.
 	Master int
 	// VRFTable is the routing table of a VRF, 0 for other kinds.
@@ -373,8 +375,10 @@ type NFTables interface {
 	NFTBaseChains(ctx context.Context, f NFTFamily) ([]NFTObject, error)
 	// NFTChain returns one chain, or ErrNotFound.
 	NFTChain(ctx context.Context, f NFTFamily, table, chain string) (NFTObject, error)
-	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order.
-	NFTRules(ctx context.Context, f NFTFamily, table, chain string) ([][]byte, error)
+	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order, without those for which skip returns true. It is
+	// asked about each while they are read, by its number from 0 on, again from the first when the reading starts again, and
+	// must not keep the message. A nil skip leaves none out.
+	NFTRules(ctx context.Context, f NFTFamily, table, chain string, skip func(n int, rule []byte) bool) ([][]byte, error)
 	// NFTSet returns the NFT_MSG_NEWSET message of one set, or ErrNotFound.
 	NFTSet(ctx context.Context, f NFTFamily, table, set string) ([]byte, error)
 	// NFTElement looks one key up as the kernel's datapath would, and returns the element's attributes, or ErrNotFound.
@@ -509,6 +513,8 @@ type Namespace interface {
 	Sockets
 	SocketCounters
 	VirtualServers
+	IPsec
+	SocketPrograms
 }
 
 // Home is the id of the namespace that a Node was opened in.

@@ -8,6 +8,7 @@
 package skb
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -207,6 +208,11 @@ func (p *Packet) Clone() *Packet {
 		q.Ct = p.Ct.Clone()
 	}
 	return &q
+}
+
+// SameBytes tells whether as much is known of the bytes of p as of those of q, and they are the same.
+func (p *Packet) SameBytes(q *Packet) bool {
+	return p.Family == q.Family && p.proto == q.proto && p.whole == q.whole && bytes.Equal(p.data, q.data) && bytes.Equal(p.known, q.known)
 }
 
 func (p *Packet) set(off int, b []byte) {

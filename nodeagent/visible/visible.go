@@ -28,7 +28,7 @@ func Text(s string) string {
 // JSON escapes in encoded JSON what JSON lets stand and cannot be seen: control characters from U+007F on, and format
 // characters. Nothing of the data is lost.
 func JSON(b []byte) []byte {
-	if !bytes.ContainsFunc(b, invisible) {
+	if allASCII(b) || !bytes.ContainsFunc(b, invisible) {
 		return b
 	}
 	out := make([]byte, 0, len(b)+64)
@@ -42,6 +42,16 @@ func JSON(b []byte) []byte {
 		}
 	}
 	return out
+}
+
+// allASCII tells whether b has nothing but printable ASCII characters and line breaks, as most answers do.
+func allASCII(b []byte) bool {
+	for _, c := range b {
+		if c != '\n' && (c < ' ' || c > '~') {
+			return false
+		}
+	}
+	return true
 }
 
 func invisible(r rune) bool {

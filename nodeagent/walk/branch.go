@@ -3,6 +3,7 @@ package walk
 import (
 	"errors"
 	"math/big"
+	"net/netip"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
@@ -84,15 +85,22 @@ func (b *branch) assumes(words string) (holds, known bool) {
 	return false, false
 }
 
+// hopKey is by what a step is known again.
+type hopKey struct {
+	namespace, hook, table, chain, action, says, rule string
+	handle                                            uint64
+	tunnel                                            netip.AddrPort
+}
+
 // hop writes a step of the branch down. A step that stands already, from another branch, is not written again.
 func (w *walk) hop(b *branch, h trace.Hop) {
 	h.Node, h.Namespace = w.start.Node, w.label
-	key := h.Namespace + "\x00" + h.Hook + "\x00" + h.Table + "\x00" + h.Chain + "\x00" + h.Action + "\x00" + h.Says
+	key := hopKey{namespace: h.Namespace, hook: h.Hook, table: h.Table, chain: h.Chain, action: h.Action, says: h.Says}
 	if h.Rule != nil {
-		key += "\x00" + h.Rule.Text + "\x00" + string(rune(h.Rule.Handle))
+		key.rule, key.handle = h.Rule.Text, h.Rule.Handle
 	}
 	if h.Tunnel != nil {
-		key += "\x00" + h.Tunnel.Source.String()
+		key.tunnel = h.Tunnel.Source
 	}
 	i, ok := w.hopIndex[key]
 	if !ok {

@@ -367,7 +367,7 @@ func (w *walk) chainUsesConntrack(c nftables.Chain, f skb.Family, seen map[chain
 		return false, nil
 	}
 	seen[k] = true
-	rules, err := w.chainRules(k)
+	rules, err := w.chainRules(k, nil)
 	if err != nil {
 		return false, err
 	}
@@ -462,22 +462,31 @@ func (n *natHook) guard(g group) group {
 	return out
 }
 
-// after routes a local packet again when its destination was translated (nf_nat_ipv4_local_fn).
+// after routes a local packet again when its destination was translated (nf_nat_ipv4_local_fn), and asks IPsec again where the
+// route stays (nf_xfrm_me_harder).
 func (n *natHook) after(w *walk, b *branch, next func(*branch)) {
-	c := b.p.Ct
-	if b.p.Hook != skb.Output || c == nil {
+	c, hook := b.p.Ct, b.p.Hook
+	if hook != skb.Output && hook != skb.Postrouting || c == nil {
 		next(b)
 		return
 	}
-	from, to := c.Orig.Dst, c.Reply.Src
+	own, other := c.Orig, c.Reply
 	if b.p.State.Reply() {
-		from, to = c.Reply.Dst, c.Orig.Src
+		own, other = other, own
 	}
-	if from.Addr() == to.Addr() {
+	switch {
+	case hook == skb.Output && own.Dst.Addr() != other.Src.Addr():
+		w.reroute(b, next)
+	case hook == skb.Output && changed(b.p, own.Dst, other.Src), hook == skb.Postrouting && changed(b.p, own.Src, other.Dst):
+		w.ipsec(b, node.IPsecOut, false, next)
+	default:
 		next(b)
-		return
 	}
-	w.reroute(b, next)
+}
+
+// changed reports whether one end of the packet's flow is translated.
+func changed(p *skb.Packet, own, other netip.AddrPort) bool {
+	return own.Addr() != other.Addr() || p.HasPorts() && own.Port() != other.Port()
 }
 
 // clash makes the source port the kernel's choice when another flow already uses the tuple that this one would get. Where

@@ -52,22 +52,25 @@ func (w *walk) device(b *branch, name string, hook uint32, next func(*branch)) {
 	if bridge != "" {
 		behind = append(behind, function{name: bridge, run: func(w *walk, b *branch, next func(*branch)) { w.unmodelled(b, bridge, next) }})
 	}
-	if len(at.programs)+len(at.groups)+len(behind) == 0 {
+	if len(at.programs)+len(at.groups)+len(at.queue)+len(behind) == 0 {
 		next(b)
 		return
 	}
 	was := b.p.Hook
-	b.p.Hook = skb.Ingress
+	back := func(b *branch) {
+		b.p.Hook = was
+		next(b)
+	}
 	if hook == node.DeviceEgress {
 		b.p.Hook = skb.Egress
-	}
-	w.passAll(b, at.programs, func(b *branch) {
 		w.passGroups(b, at.groups, func(b *branch) {
-			w.passAll(b, behind, func(b *branch) {
-				b.p.Hook = was
-				next(b)
-			})
+			w.passAll(b, at.programs, func(b *branch) { w.passAll(b, at.queue, back) })
 		})
+		return
+	}
+	b.p.Hook = skb.Ingress
+	w.passAll(b, at.programs, func(b *branch) {
+		w.passGroups(b, at.groups, func(b *branch) { w.passAll(b, behind, back) })
 	})
 }
 
@@ -84,10 +87,12 @@ func (w *walk) link(name string) (l node.Link, known bool, err error) {
 	return links[i], true, nil
 }
 
-// deviceHook is what a packet passes at a hook of a device: the programs outside netfilter, and then netfilter.
+// deviceHook is what a packet passes at a hook of a device: programs outside netfilter and netfilter's chains, on the way in
+// in this order, on the way out in the other (__netif_receive_skb_core, __dev_queue_xmit), and there the queue at last.
 type deviceHook struct {
 	programs []function
 	groups   []group
+	queue    []function
 }
 
 type deviceKey struct {
@@ -108,7 +113,10 @@ func (w *walk) deviceHook(link node.Link, hook uint32) (*deviceHook, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &deviceHook{programs, groups}
+	d := &deviceHook{programs: programs, groups: groups}
+	if hook == node.DeviceEgress {
+		d.queue = qdisc(link)
+	}
 	if w.deviceHooks == nil {
 		w.deviceHooks = map[deviceKey]*deviceHook{}
 	}

@@ -74,7 +74,7 @@ func (w *walk) defragments(f skb.Family) (bool, error) {
 		if k.family != node.NFTInet && k.family != node.NFTFamily(f) {
 			continue
 		}
-		rules, err := w.chainRules(k)
+		rules, err := w.chainRules(k, nil)
 		if err != nil {
 			return false, err
 		}

@@ -359,7 +359,7 @@ func (w *walk) baseChains(k hookKey) ([]nftables.Chain, error) {
 func (w *walk) withEffect(chains []nftables.Chain) ([]nftables.Chain, error) {
 	var out []nftables.Chain
 	for _, c := range chains {
-		rules, err := w.chainRules(chainKey{c.Family, c.Table, c.Name})
+		rules, err := w.chainRules(chainKey{c.Family, c.Table, c.Name}, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -73,7 +73,7 @@ func (n *listed) NFTChain(_ context.Context, _ node.NFTFamily, _, chain string) 
 	return node.NFTObject{}, node.ErrNotFound
 }
 
-func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string) ([][]byte, error) {
+func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string, _ func(int, []byte) bool) ([][]byte, error) {
 	n.asked = append(n.asked, chain)
 	return nil, nil
 }
@@ -120,7 +120,7 @@ func passListed(t *testing.T, n *listed, h skb.Hook, fns ...node.HookFunction) (
 	t.Helper()
 	n.hooks = map[node.NFTFamily][][]node.HookFunction{node.NFTIPv4: make([][]node.HookFunction, 5)}
 	n.hooks[node.NFTIPv4][h] = fns
-	j := &journey{ctx: context.Background(), trace: trace.New(trace.Packet{}), hopIndex: map[string]int{}, places: map[string]*walk{}}
+	j := &journey{ctx: context.Background(), trace: trace.New(trace.Packet{}), hopIndex: map[hopKey]int{}, places: map[string]*walk{}}
 	j.start.Destination = netip.MustParseAddrPort("10.0.0.2:2")
 	j.node = single{n}
 	w, err := j.place(node.Home)

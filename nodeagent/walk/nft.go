@@ -1,7 +1,6 @@
 package walk
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/nftables"
@@ -13,51 +12,6 @@ import (
 
 // maxDepth is the kernel's bound on nested jumps (NFT_JUMP_STACK_SIZE).
 const maxDepth = 16
-
-// keepDecoded bounds the rules of a chain that are kept decoded; longer chains are decoded rule by rule as packets pass,
-// so that a chain of ten thousand rules costs no more memory than its messages.
-const keepDecoded = 512
-
-type chainKey struct {
-	family      node.NFTFamily
-	table, name string
-}
-
-// chainRules are the rules of one chain.
-type chainRules struct {
-	raw     [][]byte
-	decoded []*nftables.Rule
-}
-
-func (w *walk) chainRules(k chainKey) (*chainRules, error) {
-	if r, ok := w.rules[k]; ok {
-		return r, nil
-	}
-	raw, err := w.ns.NFTRules(w.ctx, k.family, k.table, k.name)
-	if errors.Is(err, node.ErrNotFound) {
-		return nil, errChanged
-	}
-	if err != nil {
-		return nil, err
-	}
-	r := &chainRules{raw: raw}
-	if len(raw) <= keepDecoded {
-		r.decoded = make([]*nftables.Rule, len(raw))
-	}
-	w.rules[k] = r
-	return r, nil
-}
-
-func (r *chainRules) rule(k chainKey, i int) (*nftables.Rule, error) {
-	if r.decoded != nil && r.decoded[i] != nil {
-		return r.decoded[i], nil
-	}
-	d, err := nftables.DecodeRule(k.family, k.table, k.name, r.raw[i])
-	if err == nil && r.decoded != nil {
-		r.decoded[i] = d
-	}
-	return d, err
-}
 
 // chainFunction is a base chain as a hook function.
 func chainFunction(c nftables.Chain) function {
@@ -94,15 +48,13 @@ func (w *walk) runChain(b *branch, base nftables.Chain, next func(*branch)) {
 // runRules evaluates rules from a position on until the base chain has a verdict.
 func (w *walk) runRules(b *branch, base nftables.Chain, at position, next func(*branch)) {
 	for !w.stopped() {
-		rules, err := w.chainRules(at.chain)
+		rules, err := w.chainRules(at.chain, b.p)
 		if err != nil {
 			w.fail(err)
 			return
 		}
-		for at.rule < len(rules.raw) && nftables.Misses(rules.raw[at.rule], b.p) {
-			at.rule++
-		}
-		if at.rule >= len(rules.raw) {
+		i := rules.next(at.rule, b.p)
+		if i < 0 {
 			if at.stack == nil {
 				w.policy(b, base, next)
 				return
@@ -110,7 +62,7 @@ func (w *walk) runRules(b *branch, base nftables.Chain, at position, next func(*
 			at.chain, at.rule, at.stack, at.depth = at.stack.chain, at.stack.rule, at.stack.below, at.depth-1
 			continue
 		}
-		r, err := rules.rule(at.chain, at.rule)
+		r, err := rules.rule(at.chain, i)
 		if err != nil {
 			w.fail(err)
 			return
@@ -119,7 +71,7 @@ func (w *walk) runRules(b *branch, base nftables.Chain, at position, next func(*
 			res, err := w.nft.Eval(w.ctx, r, p, ch)
 			return xtResult{Result: res}, err
 		})
-		at.rule++
+		at.rule = rules.number(i) + 1
 		if len(ways) != 1 {
 			if w.branches > maxBranches {
 				w.tooMany(b)
@@ -178,9 +130,19 @@ func ruleName(r *nftables.Rule) string {
 	return fmt.Sprintf("rule %d of chain %s in table %s %s", r.Handle, r.Chain, r.Family, r.Table)
 }
 
+// ruleText prints a rule, once for all branches that come to it.
+func (w *walk) ruleText(r *nftables.Rule) string {
+	text, ok := w.texts[r]
+	if !ok {
+		text = w.nft.Text(w.ctx, r)
+		w.texts[r] = text
+	}
+	return text
+}
+
 // nftHop describes a rule that acted.
 func (w *walk) nftHop(b *branch, r *nftables.Rule, res rule.Result) trace.Hop {
-	tr := &trace.Rule{Handle: r.Handle, Text: w.nft.Text(w.ctx, r), Comment: r.Comment}
+	tr := &trace.Rule{Handle: r.Handle, Text: w.ruleText(r), Comment: r.Comment}
 	if packets, bytes, ok := r.Counter(); ok {
 		tr.Packets, tr.Bytes = &packets, &bytes
 	}

@@ -47,7 +47,7 @@ func (w *walk) reroute(b *branch, next func(*branch)) {
 	w.eachHop(b, r, func(b *branch, r node.Route) {
 		b.route = r
 		w.routeHop(b, "routed again, since a rule has changed the packet")
-		next(b)
+		w.ipsec(b, node.IPsecOut, false, next)
 	})
 }
 
@@ -91,8 +91,18 @@ func mtuOf(links []node.Link, r node.Route) int {
 	return 0
 }
 
-// fromProcess walks a packet of a local process: routing, OUTPUT, and on.
+// fromProcess walks a packet of a local process: what its socket does, routing, OUTPUT, and on.
 func (w *walk) fromProcess(b *branch) {
+	b.p.Hook = skb.Output
+	if w.start.Reply { // from a socket that was connected from the other side
+		w.fromSocket(b)
+		return
+	}
+	w.socketPrograms(b, node.SocketConnects, w.fromSocket)
+}
+
+// fromSocket walks a packet of a socket that has a destination.
+func (w *walk) fromSocket(b *branch) {
 	p := b.p
 	sport, _ := p.SrcPort()
 	dport, _ := p.DstPort()
@@ -115,7 +125,7 @@ func (w *walk) fromProcess(b *branch) {
 		b.route = r
 		b.p.Out = r.Out
 		w.routeHop(b, "")
-		w.pass(b, skb.Output, w.postrouting)
+		w.ipsec(b, node.IPsecOut, true, func(b *branch) { w.pass(b, skb.Output, w.postrouting) })
 	})
 }
 
@@ -189,7 +199,13 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 			return
 		}
 	}
-	p.Out = r.Out
+	w.ipsec(b, node.IPsecForward, false, w.forward)
+}
+
+// forward is the rest of ip_forward and ip6_forward.
+func (w *walk) forward(b *branch) {
+	p := b.p
+	p.Out = b.route.Out
 	if !w.countDown(b) {
 		return
 	}
@@ -203,7 +219,7 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 			p.Reprioritize()
 		}
 	}
-	w.pass(b, skb.Forward, w.postrouting)
+	w.ipsec(b, node.IPsecOut, false, func(b *branch) { w.pass(b, skb.Forward, w.postrouting) })
 }
 
 // countDown takes one off a TTL or hop limit that is known, before FORWARD (ip_forward, ip6_forward); it ends a packet that
@@ -325,39 +341,48 @@ func (w *walk) input(b *branch) {
 		// ip_local_deliver. IPv6 puts fragments together behind INPUT.
 		w.join(b, "the node takes whole packets: the fragment waits for the others, and this is what becomes of the packet")
 	}
-	w.pass(b, skb.Input, w.deliver)
+	w.pass(b, skb.Input, func(b *branch) { w.ipsec(b, node.IPsecIn, false, w.deliver) })
 }
 
-// postrouting passes POSTROUTING, and then the packet leaves, or comes back by the loopback interface.
+// postrouting passes POSTROUTING, and then the packet is put out.
 func (w *walk) postrouting(b *branch) {
 	b.p.Out = b.route.Out
 	w.pass(b, skb.Postrouting, func(b *branch) {
-		p := b.p
-		if b.route.Type == node.RouteLocal && !b.looped {
-			p.In, p.Out, b.looped = b.route.Out, "", true
-			if p.Ct != nil {
-				p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
-			}
-			p.Refragment()
-			// The routing decision travels with the packet: it is not made again.
-			w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
+		if b.p.Local && !b.looped && b.inner == nil {
+			w.socketPrograms(b, node.SocketSends, w.output)
 			return
 		}
-		bridge, isBridge, err := w.bridgeNamed(p.Out)
-		if err != nil {
-			w.fail(err)
-			return
-		}
-		leave := func(b *branch) {
-			b.p.Refragment()
-			w.egress(b, w.leave)
-		}
-		if isBridge {
-			w.leaveByBridge(b, bridge, leave)
-			return
-		}
-		leave(b)
+		w.output(b)
 	})
+}
+
+// output is where the packet leaves, or comes back by the loopback interface.
+func (w *walk) output(b *branch) {
+	p := b.p
+	if b.route.Type == node.RouteLocal && !b.looped {
+		p.In, p.Out, b.looped = b.route.Out, "", true
+		if p.Ct != nil {
+			p.Ct.Status |= skb.StatusConfirmed // nf_confirm, the last at POSTROUTING
+		}
+		p.Refragment()
+		// The routing decision travels with the packet: it is not made again.
+		w.ingress(b, func(b *branch) { w.pass(b, skb.Prerouting, w.input) })
+		return
+	}
+	bridge, isBridge, err := w.bridgeNamed(p.Out)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	leave := func(b *branch) {
+		b.p.Refragment()
+		w.egress(b, w.leave)
+	}
+	if isBridge {
+		w.leaveByBridge(b, bridge, leave)
+		return
+	}
+	leave(b)
 }
 
 // bridgeNamed returns the bridge device with a name.
@@ -383,8 +408,10 @@ func (w *walk) deliver(b *branch) {
 	}
 	port, known := p.DstPort()
 	if w.start.Reply || p.Ct != nil && !p.Ct.New {
-		w.hop(b, trace.Hop{Hook: "socket", Action: "for a connected socket", Says: fmt.Sprintf("%s -> %s", p.Source(), p.Destination())})
-		w.end(b, end{verdict: trace.Local})
+		w.socketPrograms(b, node.SocketReceives, func(b *branch) {
+			w.hop(b, trace.Hop{Hook: "socket", Action: "for a connected socket", Says: fmt.Sprintf("%s -> %s", p.Source(), p.Destination())})
+			w.end(b, end{verdict: trace.Local})
+		})
 		return
 	}
 	if !known || p.Proto() != skb.TCP && p.Proto() != skb.UDP {
@@ -408,8 +435,10 @@ func (w *walk) deliver(b *branch) {
 				says += " (" + by + ")"
 			}
 		}
-		w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: says})
-		w.end(b, end{verdict: trace.Delivered, listener: l})
+		w.socketPrograms(b, node.SocketReceives, func(b *branch) {
+			w.hop(b, trace.Hop{Hook: "socket", Action: "delivered", Says: says})
+			w.end(b, end{verdict: trace.Delivered, listener: l})
+		})
 		return
 	}
 	reason := fmt.Sprintf("no socket listens on %s port %d", skb.ProtoName(p.Proto()), port)

@@ -110,7 +110,7 @@ var ErrStart = errors.New("the packet cannot start here")
 var errChanged = errors.New("it kept changing while it was read")
 
 func walkOnce(ctx context.Context, n node.Node, s Start) (*trace.Trace, error) {
-	j := &journey{ctx: ctx, node: n, start: s, hopIndex: map[string]int{}, places: map[string]*walk{}}
+	j := &journey{ctx: ctx, node: n, start: s, hopIndex: map[hopKey]int{}, places: map[string]*walk{}}
 	w, err := j.place(node.Home)
 	if err != nil {
 		return nil, err
@@ -159,10 +159,12 @@ type journey struct {
 	start    Start
 	trace    *trace.Trace
 	places   map[string]*walk
-	hopIndex map[string]int
+	hopIndex map[hopKey]int
 	ends     []end
 	branches int
-	err      error // the first error; everything stops
+	// sockets are the programs that sockets meet.
+	sockets map[socketKey][]string
+	err     error // the first error; everything stops
 }
 
 // walk is the part of a journey in one network namespace.
@@ -189,6 +191,7 @@ type walk struct {
 	devices     []nftables.Chain
 	haveDevices bool
 	rules       map[chainKey]*chainRules
+	texts       map[*nftables.Rule]string
 	tables      map[skb.Family][]*xtables.Table
 	active      map[skb.Family]bool // conntrack
 }
@@ -203,7 +206,7 @@ func (j *journey) place(id string) (*walk, error) {
 		return nil, err
 	}
 	w := &walk{journey: j, id: id, label: label, ns: ns, hooks: map[hookKey][]group{}, listed: map[node.NFTFamily][][]node.HookFunction{},
-		rules: map[chainKey]*chainRules{}}
+		rules: map[chainKey]*chainRules{}, texts: map[*nftables.Rule]string{}}
 	w.xt = &xtables.Evaluator{Env: ns}
 	w.nft = &nftables.Evaluator{Env: ns, Compat: compat{w.xt}}
 	w.generation, err = ns.NFTGeneration(j.ctx)

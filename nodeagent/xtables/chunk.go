@@ -74,12 +74,12 @@ func sctpChunkSet(info []byte, typ byte) bool {
 	return u32(info, sctpMap+4*int(typ/32))&(1<<(typ%32)) != 0
 }
 
-var sctpChunkNames = map[int]string{0: "DATA", 1: "INIT", 2: "INIT_ACK", 3: "SACK", 4: "HEARTBEAT", 5: "HEARTBEAT_ACK", 6: "ABORT",
+var sctpChunkNames = [256]string{0: "DATA", 1: "INIT", 2: "INIT_ACK", 3: "SACK", 4: "HEARTBEAT", 5: "HEARTBEAT_ACK", 6: "ABORT",
 	7: "SHUTDOWN", 8: "SHUTDOWN_ACK", 9: "ERROR", 10: "COOKIE_ECHO", 11: "COOKIE_ACK", 12: "ECN_ECNE", 13: "ECN_CWR",
 	14: "SHUTDOWN_COMPLETE", 64: "I_DATA", 130: "RE_CONFIG", 132: "PAD", 193: "ASCONF", 128: "ASCONF_ACK", 192: "FORWARD_TSN", 194: "I_FORWARD_TSN"}
 
 // sctpFlagLetters are the chunk flags that iptables names, by chunk type, from bit 7 down to bit 0.
-var sctpFlagLetters = map[int]string{0: "----IUBE", 64: "----IUBE", 6: "-------T", 14: "-------T"}
+var sctpFlagLetters = [256]string{0: "----IUBE", 64: "----IUBE", 6: "-------T", 14: "-------T"}
 
 func sctpChunkText(info []byte) string {
 	how := map[uint32]string{sctpMatchAny: "any", sctpMatchAll: "all", sctpMatchOnly: "only"}[u32(info, sctpHow)]
@@ -90,8 +90,8 @@ func sctpChunkText(info []byte) string {
 			all = false
 			continue
 		}
-		name, ok := sctpChunkNames[typ]
-		if !ok {
+		name := sctpChunkNames[typ]
+		if name == "" {
 			continue
 		}
 		list = append(list, name+sctpFlagText(info, typ))

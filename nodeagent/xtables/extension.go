@@ -76,49 +76,54 @@ type revision struct {
 	text   func(*writer, []byte)
 }
 
-type key struct {
-	name   string
-	rev    uint8
-	family skb.Family
-}
-
 type entry struct {
 	*module
 	*revision
 }
 
+// The modules of each kind, in groups of those that stand in one file.
 var (
-	matchModules = slices.Concat(commentMatches, transportMatches, icmpMatches, conntrackMatches, connectionMatches, markMatches,
+	matchModules = modules{commentMatches, transportMatches, icmpMatches, conntrackMatches, connectionMatches, markMatches,
 		addressMatches, chanceMatches, rateMatches, recentMatches, headerFieldMatches, ownerMatches, deviceMatches, payloadMatches,
-		hashMatches, socketMatches, timeMatches, setMatches, ipv6Matches, opaqueMatches)
-	targetModules = slices.Concat(natTargets, rejectTargets, markTargets, ctTargets, logTargets, mangleTargets, takeTargets,
-		hashTargets, socketTargets, setTargets, opaqueTargets)
-	matchIndex  = index(matchModules)
-	targetIndex = index(targetModules)
+		hashMatches, socketMatches, timeMatches, setMatches, ipv6Matches, opaqueMatches}
+	targetModules = modules{natTargets, rejectTargets, markTargets, ctTargets, logTargets, mangleTargets, takeTargets,
+		hashTargets, socketTargets, setTargets, opaqueTargets}
 )
 
-func index(modules []module) map[key]entry {
-	m := map[key]entry{}
-	for i := range modules {
-		mod := &modules[i]
-		for j := range mod.revisions {
-			for _, f := range []skb.Family{skb.IPv4, skb.IPv6} {
-				only := mod.revisions[j].only
-				if (mod.family == 0 || mod.family == f) && (only == 0 || only == f) {
-					m[key{mod.name, mod.revisions[j].rev, f}] = entry{mod, &mod.revisions[j]}
-				}
+type modules [][]module
+
+// all gives all modules, in order.
+func (ms modules) all(yield func(*module) bool) {
+	for _, group := range ms {
+		for i := range group {
+			if !yield(&group[i]) {
+				return
 			}
 		}
 	}
-	return m
+}
+
+// find finds a revision of a module for a family.
+func (ms modules) find(name string, rev uint8, f skb.Family) (entry, bool) {
+	for m := range ms.all {
+		if m.name != name || m.family != 0 && m.family != f {
+			continue
+		}
+		for i := range m.revisions {
+			if r := &m.revisions[i]; r.rev == rev && (r.only == 0 || r.only == f) {
+				return entry{m, r}, true
+			}
+		}
+	}
+	return entry{}, false
 }
 
 // Extensions lists every extension that the package knows of, matches before targets, by name and family.
 func Extensions() []Extension {
 	var out []Extension
-	add := func(kind Kind, modules []module) {
+	add := func(kind Kind, of modules) {
 		first := len(out)
-		for _, m := range modules {
+		for m := range of.all {
 			e := Extension{Name: m.name, Kind: kind, Family: m.family, Modelled: m.modelled, Note: m.note}
 			for _, r := range m.revisions {
 				e.Revisions = append(e.Revisions, r.rev)
@@ -143,18 +148,18 @@ func Extensions() []Extension {
 
 // findMatch finds a match by name and revision; ok is false when it is not known, or when its parameters are too short.
 func findMatch(name string, rev uint8, f skb.Family, info []byte) (entry, bool) {
-	e, ok := matchIndex[key{name, rev, f}]
+	e, ok := matchModules.find(name, rev, f)
 	return e, ok && len(info) >= e.size
 }
 
 func findTarget(name string, rev uint8, f skb.Family, info []byte) (entry, bool) {
-	e, ok := targetIndex[key{name, rev, f}]
+	e, ok := targetModules.find(name, rev, f)
 	return e, ok && len(info) >= e.size
 }
 
-func anyRevision(modules []module, name string, f func(*module) bool) bool {
-	for i := range modules {
-		if modules[i].name == name && f(&modules[i]) {
+func anyRevision(of modules, name string, f func(*module) bool) bool {
+	for m := range of.all {
+		if m.name == name && f(m) {
 			return true
 		}
 	}
@@ -201,10 +206,10 @@ func MatchPure(name string, rev uint8, info []byte) bool {
 // AUDIT cannot; a target that is not known can.
 func TargetHasEffect(name string, _ uint8, _ []byte) bool {
 	known := false
-	for i := range targetModules {
-		if targetModules[i].name == name {
+	for m := range targetModules.all {
+		if m.name == name {
 			known = true
-			if targetModules[i].effect == changes {
+			if m.effect == changes {
 				return true
 			}
 		}

@@ -73,14 +73,14 @@ func fuzzPackets(t *testing.T) []*skb.Packet {
 }
 
 func FuzzMatchesAndTargets(f *testing.F) {
-	for i := range matchModules {
-		for _, r := range matchModules[i].revisions {
-			f.Add(matchModules[i].name, r.rev, make([]byte, r.size), true)
+	for m := range matchModules.all {
+		for _, r := range m.revisions {
+			f.Add(m.name, r.rev, make([]byte, r.size), true)
 		}
 	}
-	for i := range targetModules {
-		for _, r := range targetModules[i].revisions {
-			f.Add(targetModules[i].name, r.rev, make([]byte, r.size), false)
+	for m := range targetModules.all {
+		for _, r := range m.revisions {
+			f.Add(m.name, r.rev, make([]byte, r.size), false)
 		}
 	}
 	e := &Evaluator{Env: emptyNode{}}

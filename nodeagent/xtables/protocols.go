@@ -4,7 +4,7 @@ import "strconv"
 
 // protocols are the names of IP protocols by number, as /etc/protocols has them on Debian: that is where iptables-save
 // finds them (the IANA registry "Assigned Internet Protocol Numbers" has the same, in other spellings).
-var protocols = map[uint16]string{
+var protocols = [...]string{
 	1: "icmp", 2: "igmp", 3: "ggp", 4: "ipencap", 5: "st", 6: "tcp", 8: "egp", 9: "igp", 12: "pup", 17: "udp", 20: "hmp",
 	22: "xns-idp", 27: "rdp", 29: "iso-tp4", 33: "dccp", 36: "xtp", 37: "ddp", 38: "idpr-cmtp", 41: "ipv6", 43: "ipv6-route",
 	44: "ipv6-frag", 45: "idrp", 46: "rsvp", 47: "gre", 50: "esp", 51: "ah", 57: "skip", 58: "ipv6-icmp", 59: "ipv6-nonxt",
@@ -14,8 +14,8 @@ var protocols = map[uint16]string{
 }
 
 func protoText(p uint16) string {
-	if s, ok := protocols[p]; ok {
-		return s
+	if int(p) < len(protocols) && protocols[p] != "" {
+		return protocols[p]
 	}
 	return strconv.Itoa(int(p))
 }

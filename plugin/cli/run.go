@@ -237,41 +237,6 @@ func isFailure(err error) bool {
 	return errors.As(err, &f)
 }
 
-// settle repeats the survey while the endpoints change under it, or a kube-proxy is just writing: a difference between the
-// API of before and the kernel of after, or the other way round, would be no finding. It gives up after some rounds; a Service that never rests is answered as it was last seen.
-func (o *runOptions) settle(ctx context.Context, fleet *launch.Fleet, from *starts, named []intent.Skipped, a *render.Answer) error {
-	for range 3 {
-		if a.Report.Overall() != diagnose.Differs {
-			return nil
-		}
-		objects, err := cluster.Read(ctx, o.client, o.namespace, o.service)
-		if err != nil {
-			return err
-		}
-		m, err := intent.Build(objects.Service, objects.Slices, objects.Nodes)
-		if err != nil {
-			return err
-		}
-		if err := pickPaths(m, o.to); err != nil {
-			return err
-		}
-		if m.Key() == a.Model.Key() && !slices.ContainsFunc(a.Nodes, (*survey.Node).Writing) {
-			return nil
-		}
-		select { // kube-proxy writes at most once in its minSyncPeriod, 1s by default
-		case <-time.After(1500 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		from.around = cluster.Around(ctx, o.client, objects)
-		a.Skipped = slices.Clone(named)
-		if err := o.survey(ctx, fleet, m, from, a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func namesOfNodes(nodes []intent.Node) []string {
 	out := make([]string, 0, len(nodes))
 	for _, n := range nodes {

@@ -74,6 +74,9 @@ type Reply struct {
 	// Return is how the reply comes back, and Why says it in words; empty for Symmetric.
 	Return Return
 	Why    string
+	// NotStarted is true when the node of the end said that no packet can start there: most likely the pod has gone since the
+	// packet was delivered to it.
+	NotStarted bool
 	// Undone are the nodes whose connection tracking translates the reply back.
 	Undone []string
 }

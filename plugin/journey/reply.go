@@ -104,6 +104,7 @@ func (g *Guide) reply(ctx context.Context, s Start, t *trace.Trace, r *Reply) {
 		return
 	case root.failed != nil:
 		r.Return, r.Why = Unclear, fmt.Sprintf("it could not be walked on %s: %s", node, root.failed.Message)
+		r.NotStarted = root.failed.Code == wire.CodeBadRequest
 		return
 	}
 	b := newBuilder(root.trace.Packet)

@@ -69,6 +69,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer p.remove()
+	begun, err := measureStarts(ctx, p, *runs)
+	if err != nil {
+		return fmt.Errorf("starting the programs: %w", err)
+	}
 	var rows []row
 	for _, s := range states {
 		r, err := measureState(ctx, p, s, *runs, progress)
@@ -87,7 +91,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	page := flowsReport(flowRows)
 	if len(rows) > 0 {
-		page = report(rows) + page
+		page = report(begun, rows) + page
 	}
 	if _, err := io.WriteString(out, page); err != nil {
 		return err

@@ -43,7 +43,11 @@ read does not settle it (a rate, a payload, the time), and the walk forks on a c
 modelled; the walk forks and both ways say so. A packet that is described by addresses and ports alone has no known TTL,
 length, options or payload: what asks for these depends.
 
-Whatever is not in these tables is unknown too. Kernel hooks outside netfilter (XDP, tc, tcx) are recognised and unknown.
+Whatever is not in these tables is unknown too. Kernel hooks outside netfilter (XDP, tc, tcx; programs of control groups over the
+agent, which sockets meet) are recognised and unknown. Of
+queueing disciplines the one at an interface's root is looked at: those that only queue let a packet pass, blackhole and noop drop
+it, all others (netem among them) are unknown. IPsec's policies are applied where the kernel applies them: one that blocks, or a
+direction whose default is to block, drops; what a transformation makes of a packet is unknown.
 
 ## nftables expressions
 

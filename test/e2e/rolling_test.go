@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/journey"
 	"github.com/kubectl-svctrace/kubectl-svctrace/plugin/render"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/lab"
 )
@@ -32,11 +33,12 @@ func TestRollingUpdateIsNoFinding(t *testing.T) {
 	}
 	f.healthy(ctx, t)
 	traced, rolling := 0, 0
-	for round := range 3 {
+	for round := range 6 {
 		if err := f.roll(ctx, round); err != nil {
 			t.Fatal(err)
 		}
 		for range 4 {
+			time.Sleep(time.Duration(traced*170%600) * time.Millisecond) // so that traces begin at different moments
 			busy, err := f.rolling(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -53,9 +55,18 @@ func TestRollingUpdateIsNoFinding(t *testing.T) {
 			}
 			if r.code != 0 && !(r.code == exitUnknown && clientWentAway(a)) {
 				t.Errorf("round %d: exit code %d\n%s", round, r.code, r.stderr)
+				for _, n := range a.NotTraced {
+					t.Errorf("  not traced: %+v", n)
+				}
 				for _, w := range a.Walks {
 					if w.Error != nil {
 						t.Errorf("  from %v: %s", w.Client, w.Error.Message)
+						continue
+					}
+					for _, r := range w.Replies {
+						if r.Return == string(journey.Unclear) {
+							t.Errorf("  from %v, a reply: %s", w.Client, r.Reason)
+						}
 					}
 				}
 			}

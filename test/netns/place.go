@@ -183,7 +183,7 @@ func (p *Place) Connects(to string) (fate string) {
 		case err == nil:
 			c.Close()
 			fate = "connected"
-		case errors.Is(err, unix.ECONNREFUSED):
+		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EPERM):
 			fate = "refused"
 		case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, unix.EHOSTUNREACH):
 			fate = "silent"

@@ -137,7 +137,7 @@ func nftConstructs(ctx context.Context, k ruleKey) ([]string, error) {
 		return nil, err
 	}
 	family, table := splitTable(k.table)
-	raw, err := ns.NFTRules(ctx, family, table, k.chain)
+	raw, err := ns.NFTRules(ctx, family, table, k.chain, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -189,8 +189,8 @@ type disarmed struct {
 }
 
 // NFTRules puts a comparison that never holds in front of the rule.
-func (d disarmed) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
-	raw, err := d.Namespace.NFTRules(ctx, f, table, chain)
+func (d disarmed) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(int, []byte) bool) ([][]byte, error) {
+	raw, err := d.Namespace.NFTRules(ctx, f, table, chain, skip)
 	if err != nil || f.String()+" "+table != d.rule.table || chain != d.rule.chain {
 		return raw, err
 	}

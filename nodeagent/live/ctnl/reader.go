@@ -51,7 +51,7 @@ func (r *Reader) Lookup(ctx context.Context, t skb.Tuple, zone uint16) (c *skb.C
 	if zone != 0 {
 		body = nlattr.Append(body, ctaZone, nlattr.BigUint16(zone))
 	}
-	err = r.sock.Do(ctx, msgGet, 0, body, func(m nlsock.Message) error {
+	err = r.sock.Get(ctx, msgGet, body, func(m nlsock.Message) error {
 		var err error
 		c, err = Decode(m.Data)
 		return err

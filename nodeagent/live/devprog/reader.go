@@ -76,7 +76,7 @@ func (r *Reader) xdp(ctx context.Context, index int) (bool, error) {
 	body := make([]byte, unix.SizeofIfInfomsg)
 	binary.NativeEndian.PutUint32(body[4:], uint32(index))
 	attached := false
-	err := r.sock.Do(ctx, unix.RTM_GETLINK, 0, body, func(m nlsock.Message) error {
+	err := r.sock.Get(ctx, unix.RTM_GETLINK, body, func(m nlsock.Message) error {
 		if len(m.Data) < unix.SizeofIfInfomsg {
 			return errors.New("a short interface message")
 		}

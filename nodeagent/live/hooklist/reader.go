@@ -280,7 +280,7 @@ func (r *Reader) describe(o operation, p place) (fn node.HookFunction, err error
 		return fn, nil
 	}
 	switch what := bare(symbol); {
-	case tableFunctions[what]:
+	case runsTable(what):
 		if o.private == 0 || r.memory.Layout.XTName == kmem.Absent {
 			return fn, fmt.Errorf("%w: a table without a name", ErrOdd)
 		}
@@ -306,9 +306,13 @@ func (r *Reader) at(head uint64, p place) ([]node.HookFunction, error) {
 	return r.functions(binary.NativeEndian.Uint64(pointer), p)
 }
 
-// tableFunctions are the functions by which legacy tables run; their private pointer is the struct xt_table.
-var tableFunctions = map[string]bool{
-	"ipt_do_table": true, "iptable_mangle_hook": true, "ip6t_do_table": true, "ip6table_mangle_hook": true,
+// runsTable recognises the functions by which legacy tables run; their private pointer is the struct xt_table.
+func runsTable(function string) bool {
+	switch function {
+	case "ipt_do_table", "iptable_mangle_hook", "ip6t_do_table", "ip6table_mangle_hook":
+		return true
+	}
+	return false
 }
 
 // bare is a function's name without its module and without what compilers append (".cold", ".llvm.123", ".cfi").

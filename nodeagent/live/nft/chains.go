@@ -58,22 +58,26 @@ func (r *Reader) NFTChain(ctx context.Context, f node.NFTFamily, table, chain st
 	return r.one(ctx, fmt.Sprintf("nftables chain %s of table %s %s", chain, f, table), unix.NFT_MSG_GETCHAIN, f, attrs)
 }
 
-// NFTRules returns the rules of one chain, in order. A dump for a chain that is not there is empty, so an empty answer
+// NFTRules returns the rules of one chain, in order, without those that are to be skipped. A dump for a chain that is not there is empty, so an empty answer
 // is checked.
-func (r *Reader) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
+func (r *Reader) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(n int, rule []byte) bool) ([][]byte, error) {
 	attrs := attrString(nil, unix.NFTA_RULE_TABLE, table)
 	attrs = attrString(attrs, unix.NFTA_RULE_CHAIN, chain)
 	var out [][]byte
 	var room arena
+	n := 0
 	what := fmt.Sprintf("nftables rules of chain %s of table %s %s", chain, f, table)
 	err := r.all(ctx, what, unix.NFT_MSG_GETRULE, f, attrs, func(o node.NFTObject) error {
-		out = append(out, room.keep(o.Attrs))
+		if skip == nil || !skip(n, o.Attrs) {
+			out = append(out, room.keep(o.Attrs))
+		}
+		n++
 		return nil
-	}, func() { out, room = nil, nil })
+	}, func() { out, room, n = nil, nil, 0 })
 	if err != nil {
 		return nil, err
 	}
-	if len(out) == 0 {
+	if n == 0 {
 		if _, err := r.NFTChain(ctx, f, table, chain); err != nil {
 			return nil, err
 		}

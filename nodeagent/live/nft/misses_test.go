@@ -3,7 +3,9 @@
 package nft_test
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,9 +39,28 @@ func TestMissesAgreesWithEvaluation(t *testing.T) {
 	ev := &nftables.Evaluator{Env: e, Compat: extensions{&xtables.Evaluator{}}}
 	misses := 0
 	for _, table := range []string{"filter", "other"} {
-		list, err := e.NFTRules(ctx, node.NFTIPv4, table, "X")
+		list, err := e.NFTRules(ctx, node.NFTIPv4, table, "X", nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		p := newPacket(t, skb.TCP, "10.0.0.1:1", "10.0.0.2:80")
+		p.In = "veth1"
+		var left, want [][]byte
+		if left, err = e.NFTRules(ctx, node.NFTIPv4, table, "X", func(n int, rule []byte) bool {
+			if !bytes.Equal(rule, list[n]) {
+				t.Errorf("rule %d of table %s is another when it may be skipped", n, table)
+			}
+			return nftables.Misses(rule, p)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for _, raw := range list {
+			if !nftables.Misses(raw, p) {
+				want = append(want, raw)
+			}
+		}
+		if !slices.EqualFunc(left, want, bytes.Equal) {
+			t.Errorf("%d rules of table %s are left, want %d", len(left), table, len(want))
 		}
 		for i, raw := range list {
 			p := newPacket(t, skb.TCP, "10.0.0.1:1", "10.0.0.2:80")

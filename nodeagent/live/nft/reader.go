@@ -46,13 +46,16 @@ const headerLen = 4
 func (r *Reader) do(ctx context.Context, what string, msg uint16, flags uint16, family node.NFTFamily, attrs []byte, f func(node.NFTObject) error) error {
 	body := append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...)
 	typ := uint16(unix.NFNL_SUBSYS_NFTABLES)<<8 | msg
-	err := r.sock.Do(ctx, typ, flags, body, func(m nlsock.Message) error {
+	each := func(m nlsock.Message) error {
 		if m.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < headerLen {
 			return nil
 		}
 		return f(node.NFTObject{Family: node.NFTFamily(m.Data[0]), Attrs: m.Data[headerLen:]})
-	})
-	return explain(what, err)
+	}
+	if flags == 0 {
+		return explain(what, r.sock.Get(ctx, typ, body, each))
+	}
+	return explain(what, r.sock.Do(ctx, typ, flags, body, each))
 }
 
 // explain turns the kernel's errors into those that package node names.

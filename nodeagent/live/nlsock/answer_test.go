@@ -67,7 +67,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := answered(t, tc.answer)
 			var got []string
-			err := s.receive(t.Context(), true, func(m Message) error { got = append(got, string(m.Data)); return nil })
+			err := s.receive(t.Context(), dumped, func(m Message) error { got = append(got, string(m.Data)); return nil })
 			if g := strings.Join(got, " "); g != tc.want {
 				t.Errorf("got %q, want %q", g, tc.want)
 			}

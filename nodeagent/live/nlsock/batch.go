@@ -43,7 +43,7 @@ func (s *Socket) Batch(ctx context.Context, subsystem uint16, parts []Part) erro
 	}
 	last := s.seq
 	b = s.message(b, unix.NFNL_MSG_BATCH_END, 0, frame)
-	if err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := send(s.fd, b); err != nil {
 		return fmt.Errorf("sending a netlink batch: %w", err)
 	}
 	s.dirty = true

@@ -50,7 +50,8 @@ func (c *Counter) Add(n int) {
 type Socket struct {
 	fd    int
 	seq   uint32
-	buf   []byte
+	buf   []byte // what is received, once something is
+	sent  []byte // the last request
 	count *Counter
 	dirty bool // an unfinished dump may still be queued
 	proto int
@@ -60,7 +61,7 @@ type Socket struct {
 // Open opens a socket of a netlink family (unix.NETLINK_NETFILTER …) in the calling thread's network namespace.
 // count may be nil.
 func Open(family int, count *Counter) (*Socket, error) {
-	s := &Socket{fd: -1, buf: make([]byte, receiveBuffer), count: count, proto: family}
+	s := &Socket{fd: -1, count: count, proto: family}
 	return s, s.open()
 }
 
@@ -68,10 +69,6 @@ func (s *Socket) open() error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, s.proto)
 	if err != nil {
 		return fmt.Errorf("opening a netlink socket: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
-		return fmt.Errorf("binding a netlink socket: %w", err)
 	}
 	// Strict checking makes rtnetlink dumps honour their filters (4.20 and later); older kernels refuse the option.
 	if s.proto == unix.NETLINK_ROUTE {
@@ -98,11 +95,33 @@ type Message struct {
 	Data  []byte // behind the netlink header
 }
 
+// answer is how an answer ends.
+type answer int
+
+const (
+	dumped       answer = iota // with the end of a dump
+	acknowledged               // with an acknowledgement
+	single                     // with its first message
+)
+
 // Do sends one request (flags without NLM_F_REQUEST, which is added) and calls f for each message of the answer; f may be nil,
 // and must not use the socket itself (ErrBusy).
 // An error answer of the kernel is returned as a unix.Errno in the chain. With NLM_F_DUMP the answer is a dump; without,
 // NLM_F_ACK is added so that the answer has an end.
 func (s *Socket) Do(ctx context.Context, typ, flags uint16, body []byte, f func(Message) error) error {
+	if flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP {
+		return s.exchange(ctx, typ, flags, body, dumped, f)
+	}
+	return s.exchange(ctx, typ, flags|unix.NLM_F_ACK, body, acknowledged, f)
+}
+
+// Get is Do for a request that the kernel answers with one message, or with an error: most that ask for one object. It spares
+// the acknowledgement behind it.
+func (s *Socket) Get(ctx context.Context, typ uint16, body []byte, f func(Message) error) error {
+	return s.exchange(ctx, typ, 0, body, single, f)
+}
+
+func (s *Socket) exchange(ctx context.Context, typ, flags uint16, body []byte, ends answer, f func(Message) error) error {
 	if s.busy {
 		return ErrBusy
 	}
@@ -114,27 +133,15 @@ func (s *Socket) Do(ctx context.Context, typ, flags uint16, body []byte, f func(
 			return err
 		}
 	}
-	s.seq++
-	dump := flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
-	flags |= unix.NLM_F_REQUEST
-	if !dump {
-		flags |= unix.NLM_F_ACK
-	}
-	req := make([]byte, unix.NLMSG_HDRLEN, unix.NLMSG_HDRLEN+len(body))
-	binary.NativeEndian.PutUint32(req[0:], uint32(unix.NLMSG_HDRLEN+len(body)))
-	binary.NativeEndian.PutUint16(req[4:], typ)
-	binary.NativeEndian.PutUint16(req[6:], flags)
-	binary.NativeEndian.PutUint32(req[8:], s.seq)
-	req = append(req, body...)
-	if err := unix.Sendto(s.fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	s.sent = s.message(s.sent[:0], typ, flags, body)
+	if err := send(s.fd, s.sent); err != nil {
 		return fmt.Errorf("sending a netlink request: %w", err)
 	}
 	s.dirty = true
-	err := s.receive(ctx, dump, f)
-	return err
+	return s.receive(ctx, ends, f)
 }
 
-func (s *Socket) receive(ctx context.Context, dump bool, f func(Message) error) error {
+func (s *Socket) receive(ctx context.Context, ends answer, f func(Message) error) error {
 	interrupted := false
 	for {
 		n, err := s.recv(ctx)
@@ -181,25 +188,29 @@ func (s *Socket) receive(ctx context.Context, dump bool, f func(Message) error) 
 			case unix.NLMSG_OVERRUN:
 				return errors.New("netlink overrun")
 			}
+			s.dirty = ends != single
 			if f != nil {
 				if err := f(m); err != nil {
 					return err
 				}
+			}
+			if ends == single {
+				return nil
 			}
 		}
 	}
 }
 
 func (s *Socket) recv(ctx context.Context) (int, error) {
-	deadline := time.Now().Add(callTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+	if s.buf == nil {
+		s.buf = make([]byte, receiveBuffer)
 	}
+	var deadline time.Time // once it has to be waited for
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		n, _, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		n, err := receive(s.fd, s.buf)
 		switch {
 		case err == nil:
 			if n > len(s.buf) {
@@ -212,6 +223,12 @@ func (s *Socket) recv(ctx context.Context) (int, error) {
 			continue
 		case !errors.Is(err, unix.EAGAIN):
 			return 0, fmt.Errorf("receiving from netlink: %w", err)
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(callTimeout)
+			if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+				deadline = d
+			}
 		}
 		left := time.Until(deadline)
 		if left <= 0 {

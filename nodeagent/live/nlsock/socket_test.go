@@ -259,3 +259,28 @@ func TestClosedSocketSaysSo(t *testing.T) {
 		t.Error("a netlink family that there is not was opened")
 	}
 }
+
+func TestGetIsOneMessageOrTheKernelsRefusal(t *testing.T) {
+	var count Counter
+	s := open(t, &count)
+	fill(t, 1)
+	for range 2 {
+		if err := s.Get(t.Context(), getTab, body("absent"), nil); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("a table that is not there: %v", err)
+		}
+		var got string
+		if err := s.Get(t.Context(), getTab, body(table), func(m Message) error { got += name(t, m, unix.NFTA_TABLE_NAME); return nil }); err != nil || got != table {
+			t.Errorf("table %q, %v", got, err)
+		}
+		if s.dirty {
+			t.Error("more is expected behind the answer")
+		}
+	}
+	if count.Messages != 4 {
+		t.Errorf("%d messages", count.Messages)
+	}
+	refused := errors.New("refused")
+	if err := s.Get(t.Context(), getTab, body(table), func(Message) error { return refused }); !errors.Is(err, refused) || s.dirty {
+		t.Errorf("an answer that was not wanted: %v, more behind it: %v", err, s.dirty)
+	}
+}

@@ -81,6 +81,8 @@ func linkAttr(l *node.Link, typ uint16, b []byte) error {
 	switch typ {
 	case unix.IFLA_IFNAME:
 		l.Name = nlattr.Text(b)
+	case unix.IFLA_QDISC:
+		l.Qdisc = nlattr.Text(b)
 	case unix.IFLA_MTU, unix.IFLA_MASTER, unix.IFLA_GROUP, unix.IFLA_LINK, unix.IFLA_LINK_NETNSID:
 		if len(b) < 4 {
 			return fmt.Errorf("interface attribute %d of %d bytes", typ, len(b))

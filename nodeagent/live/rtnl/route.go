@@ -65,7 +65,7 @@ func (r *Reader) route(ctx context.Context, q node.RouteQuery, match bool) (node
 	}
 	var out node.Route
 	found := false
-	err = r.sock.Do(ctx, unix.RTM_GETROUTE, 0, body, func(m nlsock.Message) error {
+	err = r.sock.Get(ctx, unix.RTM_GETROUTE, body, func(m nlsock.Message) error {
 		if m.Type != unix.RTM_NEWROUTE {
 			return nil
 		}
