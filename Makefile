@@ -14,9 +14,10 @@ MODULES    = . test/lab test/e2e test/bench test/faults test/intent
 DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
          iptables:/usr/sbin/iptables-legacy nftables:/usr/sbin/nft ipset:/usr/sbin/ipset conntrack:/usr/sbin/conntrack \
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
-         util-linux:/usr/bin/unshare procps:/sbin/sysctl
+         util-linux:/usr/bin/unshare procps:/sbin/sysctl \
+         qemu-system-x86:/usr/bin/qemu-system-x86_64 kmod:/sbin/depmod wireguard-tools:/usr/bin/wg
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test intent-test faults e2e bench-test check tested bench bench-trace oracle clean
+.PHONY: help deps build install image demo test unit oracle-test lab-test intent-test faults e2e vm-test bench-test check tested bench bench-trace oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,10 +43,10 @@ demo: deps build ## Boot a real cluster and trace a Service in it (DEMO_EXIT=1: 
 	cd test/lab && $(GO) build -o $(abspath $(OUT))/lab ./cmd/lab
 	@test/demo.sh $(OUT)
 
-test: deps unit oracle-test lab-test intent-test faults e2e bench-test ## Run all tests
+test: deps unit oracle-test lab-test intent-test faults e2e vm-test bench-test ## Run all tests
 
 unit: ## Run the unit tests
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /test/oracle)
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /test/oracle -e /test/vm)
 
 oracle-test: ## Run the oracle as CI does
 	$(GO) test -race -count=1 -timeout 40m ./test/oracle
@@ -56,6 +57,9 @@ lab-test: ## Run the lab's own tests
 
 e2e: ## Run the plugin against the lab
 	cd test/e2e && $(GO) test -race -timeout 40m ./...
+
+vm-test: ## Run what takes another kernel (tunnels, an older release) in a virtual machine
+	$(GO) test -race -count=1 -timeout 30m ./test/vm/...
 
 bench-test: ## Run the benchmark on small states, for its correctness
 	cd test/bench && $(GO) test -race -timeout 20m ./...

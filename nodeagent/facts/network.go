@@ -31,7 +31,7 @@ func (c *collector) links() error {
 			x.Master = m.Name
 		}
 		if l.Tunnel != nil {
-			x.Overhead = overhead(l.Kind, l.Tunnel.Local.Is6())
+			x.Overhead = l.Tunnel.Overhead(l.Kind, l.Tunnel.Local.Is6() || l.Tunnel.Remote.Is6())
 			if o := withAddress(links, addrs, l.Tunnel.Local); o != nil {
 				x.Outer, x.OuterMTU = o.Name, o.MTU
 			}
@@ -59,23 +59,6 @@ func withAddress(links []node.Link, addrs []node.Address, a netip.Addr) *node.Li
 		}
 	}
 	return nil
-}
-
-// overhead is what a tunnel adds to the size of an IP packet: outer IP header, and what stands between it and the inner one.
-func overhead(kind string, outer6 bool) int {
-	ip := 20
-	if outer6 {
-		ip = 40
-	}
-	switch kind {
-	case "vxlan", "geneve":
-		return ip + 8 + 8 + 14 // UDP, the tunnel's header, the inner Ethernet header
-	case "gre", "ip6gre":
-		return ip + 4
-	case "ipip", "sit", "ip6tnl":
-		return ip
-	}
-	return 0
 }
 
 // routes looks up the node's own way to each address.

@@ -71,18 +71,6 @@ type Link struct {
 	Tunnel *Tunnel
 }
 
-// Tunnel is the configuration of a tunnel interface (vxlan, geneve, ipip, sit, gre, ip6tnl).
-type Tunnel struct {
-	// ID is the network identifier of VXLAN and Geneve.
-	ID uint32
-	// Local and Remote are the outer addresses, invalid where they are not fixed.
-	Local, Remote netip.Addr
-	// Port is the UDP port that outer packets go to, 0 for kinds without.
-	Port uint16
-	// External is true when each packet brings its own tunnel parameters (collect metadata).
-	External bool
-}
-
 // Up reports whether the interface is administratively up.
 func (l Link) Up() bool { return l.Flags&1 != 0 }
 
@@ -248,6 +236,8 @@ type Route struct {
 	// PathMTU is what the kernel has learnt from messages about the path to the destination, in bytes, until it forgets it;
 	// 0 when it has learnt nothing.
 	PathMTU int
+	// Encap is how the route wraps packets (a lightweight tunnel), its zero value when it does not.
+	Encap Encap
 	// Hops are all next hops of a multipath route, when the query asked for them; nil when there is one only.
 	Hops []NextHop
 	// OneOf are the next hops among which the kernel chooses by a hash whose key it keeps to itself, so that a model cannot

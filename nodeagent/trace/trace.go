@@ -200,6 +200,8 @@ type Tunnel struct {
 	Device string `json:"device,omitempty"`
 	// ID is the VXLAN or Geneve network identifier.
 	ID uint32 `json:"id,omitempty"`
+	// GRE are the optional fields of a GRE header.
+	GRE GRE `json:"gre,omitzero"`
 	// Source and Destination are the outer addresses with the outer UDP ports, 0 where there are none or the kernel chooses.
 	Source      netip.AddrPort `json:"source"`
 	Destination netip.AddrPort `json:"destination"`
@@ -214,6 +216,15 @@ type Tunnel struct {
 	MTU         int    `json:"mtu"`
 	OuterDevice string `json:"outerDevice,omitempty"`
 	OuterMTU    int    `json:"outerMTU,omitempty"`
+}
+
+// GRE are the fields that a GRE header has beside those that every one has.
+type GRE struct {
+	// Key is the tunnel's, when Keyed.
+	Key      uint32 `json:"key,omitempty"`
+	Keyed    bool   `json:"keyed,omitempty"`
+	Checksum bool   `json:"checksum,omitempty"`
+	Sequence bool   `json:"sequence,omitempty"`
 }
 
 // Tracked is a connection tracking entry that a walked packet makes in one network namespace.

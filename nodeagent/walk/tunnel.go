@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/rule"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 )
@@ -15,13 +16,6 @@ const (
 	protoIPIP = 4
 	protoIPv6 = 41
 	protoGRE  = 47
-)
-
-// Bytes that a UDP tunnel over Ethernet adds (outer UDP and VXLAN or Geneve header, inner Ethernet header), without the
-// outer IP header, and that GRE adds.
-const (
-	udpTunnelBytes = 8 + 8 + 14
-	greBytes       = 4
 )
 
 // wrap puts a packet that leaves by a tunnel interface into its outer packet, which then goes its own way from OUTPUT on.
@@ -43,8 +37,16 @@ func (w *walk) wrap(b *branch) (bool, error) {
 	case dev.Kind == wireGuard:
 		w.encrypt(b, dev)
 		return true, nil
+	case b.route.Encap.Kind != "" && (dev.Tunnel == nil || !dev.Tunnel.External) || dev.Tunnel != nil && dev.Tunnel.Within != "":
+		w.unknownTunnel(b, dev)
+		return true, nil
 	case dev.Tunnel == nil:
 		return false, nil
+	}
+	if reason := refuses(b, dev); reason != "" {
+		w.hop(b, trace.Hop{Hook: "tunnel", Action: "drop", Says: reason})
+		w.end(b, end{verdict: trace.Dropped, reason: reason})
+		return true, nil
 	}
 	t, err := w.outer(b, dev)
 	if err != nil {
@@ -88,7 +90,7 @@ func (w *walk) sourceOfEach(b *branch, r node.Route, t *trace.Tunnel, dev node.L
 
 // send puts the packet into an outer one, which goes its way.
 func (w *walk) send(b *branch, t *trace.Tunnel, dev node.Link) error {
-	proto, _ := tunnelProto(dev.Kind, b.p.Family)
+	proto := tunnelProto(dev.Kind, b.p.Family)
 	o, err := skb.New(proto, t.Source, t.Destination)
 	if err != nil {
 		return fmt.Errorf("the outer packet of %s: %w", dev.Name, err)
@@ -108,44 +110,76 @@ func says(t *trace.Tunnel) string {
 	if t.ID != 0 {
 		s += fmt.Sprintf(" %d", t.ID)
 	}
+	if t.GRE.Keyed {
+		s += fmt.Sprintf(" with key %d", t.GRE.Key)
+	}
 	if t.Destination.Port() != 0 {
 		s += fmt.Sprintf(", UDP port %d", t.Destination.Port())
 	}
 	return s + fmt.Sprintf(", %d bytes more; MTU of the tunnel %d", t.Overhead, t.MTU)
 }
 
-// tunnelProto is the outer packet's protocol, and the bytes that the tunnel adds behind the outer IP header.
-func tunnelProto(kind string, inner skb.Family) (proto uint8, bytes int) {
+// tunnelProto is the outer packet's protocol, behind its IP header.
+func tunnelProto(kind string, inner skb.Family) uint8 {
 	switch kind {
-	case "vxlan", "geneve":
-		return skb.UDP, udpTunnelBytes
-	case wireGuard:
-		return skb.UDP, wireGuardBytes
-	case "gre":
-		return protoGRE, greBytes
-	case "gretap":
-		return protoGRE, greBytes + 14
+	case "vxlan", "geneve", wireGuard:
+		return skb.UDP
+	case "gre", "gretap":
+		return protoGRE
 	}
 	if inner == skb.IPv6 {
-		return protoIPv6, 0
+		return protoIPv6
 	}
-	return protoIPIP, 0
+	return protoIPIP
+}
+
+// refuses tells why a tunnel does not take a packet, "" when it does (ipip_tunnel_xmit, ip6_tnl_start_xmit).
+func refuses(b *branch, dev node.Link) string {
+	carries, proto := dev.Tunnel.Carries, tunnelProto(dev.Kind, b.p.Family)
+	if dev.Kind == "ipip" {
+		carries = protoIPIP
+	}
+	switch {
+	case carries == 0 || carries == proto:
+		return ""
+	case proto == protoIPv6:
+		return fmt.Sprintf("%s, a tunnel of kind %s, carries no IPv6", dev.Name, dev.Kind)
+	}
+	return fmt.Sprintf("%s, a tunnel of kind %s, carries no IPv4", dev.Name, dev.Kind)
+}
+
+// unknownTunnel ends a branch whose packet is wrapped in a way that is not modelled.
+func (w *walk) unknownTunnel(b *branch, dev node.Link) {
+	how := "the route's encapsulation " + b.route.Encap.Kind
+	if b.route.Encap.Kind == "" {
+		how = fmt.Sprintf("the encapsulation %s of %s", dev.Tunnel.Within, dev.Name)
+	}
+	w.hop(b, trace.Hop{Hook: "tunnel", Action: "not known: where " + dev.Name + " sends it", Says: how + " is not modelled"})
+	b.assume(rule.Assumption{Unknown: &trace.Unknown{What: how, Where: "tunnel"}, Words: dev.Name + " passes it on"})
+	w.end(b, end{verdict: trace.Forwarded})
 }
 
 // outer describes the outer packet: its destination is the tunnel's remote, or the forwarding database's entry for the
-// next hop's hardware address, or, for tunnels of IP alone, the gateway.
+// next hop's hardware address, or, for tunnels of IP alone, the gateway, or what the route says.
 func (w *walk) outer(b *branch, dev node.Link) (*trace.Tunnel, error) {
 	c := dev.Tunnel
-	_, bytes := tunnelProto(dev.Kind, b.p.Family)
-	t := &trace.Tunnel{Kind: dev.Kind, Device: dev.Name, ID: c.ID, MTU: dev.MTU, Overhead: bytes + 20}
-	remote, port := c.Remote, c.Port
+	t := &trace.Tunnel{Kind: dev.Kind, Device: dev.Name, ID: c.ID, MTU: dev.MTU, GRE: greOf(c.Sends)}
+	local, remote, port, options := c.Local, c.Remote, c.Port, 0
 	hop := b.p.Dst()
 	if b.route.Gateway.IsValid() {
 		hop = b.route.Gateway
 	}
 	switch {
 	case c.External:
-		remote = netip.Addr{}
+		e := b.route.Encap
+		local, remote, options = e.Source, e.Destination, e.Options
+		if dev.Kind == "gre" || dev.Kind == "gretap" {
+			sends := *c
+			sends.Sends = e.GRE
+			c, t.GRE = &sends, greOf(e.GRE)
+		} else {
+			t.ID = uint32(e.ID)
+		}
 	case dev.Kind == "vxlan":
 		hw, err := w.hardwareAddr(dev, hop)
 		if err != nil {
@@ -161,14 +195,24 @@ func (w *walk) outer(b *branch, dev node.Link) (*trace.Tunnel, error) {
 		if at != 0 {
 			port = at
 		}
-	case !remote.IsValid() && dev.Kind != "geneve":
+	case remote.IsValid() || dev.Kind == "geneve":
+	case dev.Kind == "gre":
+		// It has headers of its own (ipgre_header_ops): the outer address is the hardware address of the next hop.
+		hw, err := w.hardwareAddr(dev, hop)
+		if err != nil {
+			return nil, err
+		}
+		remote, _ = netip.AddrFromSlice(hw)
+	case hop.Is4() && dev.Kind != "ip6tnl":
 		remote = hop
 	}
-	t.Source, t.Destination = netip.AddrPortFrom(c.Local, 0), netip.AddrPortFrom(remote, port)
-	if remote.Is6() {
-		t.Overhead = bytes + 40
-	}
+	t.Source, t.Destination = netip.AddrPortFrom(local, 0), netip.AddrPortFrom(remote, port)
+	t.Overhead = c.Overhead(dev.Kind, remote.Is6()) + options
 	return t, nil
+}
+
+func greOf(f node.GREFields) trace.GRE {
+	return trace.GRE{Key: f.Key, Keyed: f.Keyed, Checksum: f.Checksum, Sequence: f.Sequence}
 }
 
 // hardwareAddr returns the neighbour table's entry for an address on an interface, nil when there is none.
@@ -238,7 +282,7 @@ func (w *walk) anotherTunnel(b *branch) {
 
 // wrapped replaces a branch's packet by the outer packet that it arrives in.
 func (w *walk) wrapped(b *branch, t *trace.Tunnel) error {
-	proto, _ := tunnelProto(t.Kind, b.p.Family)
+	proto := tunnelProto(t.Kind, b.p.Family)
 	o, err := skb.New(proto, t.Source, t.Destination)
 	if err != nil {
 		return fmt.Errorf("%w: its outer packet: %w", ErrStart, err)
@@ -262,38 +306,4 @@ func (w *walk) inside(b *branch, name string, mark uint32) {
 	b.inner, b.tunnel = nil, nil
 	b.route, b.looped = node.Route{}, false
 	w.fromInterface(b)
-}
-
-// unwrap lets the tunnel interface that takes an outer packet hand the inner one on, as arriving on itself.
-func (w *walk) unwrap(b *branch) {
-	links, err := w.ns.Links(w.ctx)
-	if err != nil {
-		w.fail(err)
-		return
-	}
-	t := b.tunnel
-	if t.Kind == wireGuard {
-		w.decrypt(b, links)
-		return
-	}
-	for _, l := range links {
-		if l.Kind != t.Kind || l.Tunnel == nil || !l.Up() {
-			continue
-		}
-		if udp := l.Kind == "vxlan" || l.Kind == "geneve"; udp && !l.Tunnel.External && (l.Tunnel.ID != t.ID || l.Tunnel.Port != t.Destination.Port()) {
-			continue
-		}
-		if l.Tunnel.Local.IsValid() && l.Tunnel.Local != b.p.Dst() || l.Tunnel.Remote.IsValid() && !l.Tunnel.Remote.IsMulticast() && l.Kind != "vxlan" && l.Tunnel.Remote != b.p.Src() {
-			continue
-		}
-		w.hop(b, trace.Hop{Hook: "tunnel", Action: "unwrapped by " + l.Name, Says: says(t)})
-		w.inside(b, l.Name, b.p.Mark) // the mark stays in the namespace
-		return
-	}
-	reason := fmt.Sprintf("no %s interface of this node takes it", t.Kind)
-	if t.ID != 0 {
-		reason = fmt.Sprintf("no %s interface with id %d and port %d takes it", t.Kind, t.ID, t.Destination.Port())
-	}
-	w.hop(b, trace.Hop{Hook: "tunnel", Action: "drop", Says: reason})
-	w.end(b, end{verdict: trace.Dropped, reason: reason})
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/walk"
 )
 
-// The kernel that these tests were made on has of all tunnels but VXLAN none. An interface of another kind, wg0, is taken
-// for one, and its peers or addresses are made up; everything else, the routes of the outer packet too, is the kernel's.
+// A kernel may have VXLAN alone of all tunnels. So an interface of another kind, wg0, is taken for one, and its peers or
+// addresses are made up; everything else, the routes of the outer packet too, is the kernel's. test/vm/tunnels has real ones.
 type wgNode struct {
 	*live.Node
 	device node.WireGuardDevice

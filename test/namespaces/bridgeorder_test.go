@@ -7,6 +7,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/netns"
 )
 
 // TestBridgeChainsAroundTheIPHooks has chains of the bridge family that drop what an IP chain has marked. Whether they see the
@@ -46,27 +47,27 @@ func TestBridgeChainsAroundTheIPHooks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, pod1, pod2 := bridged(t, c.before...)
-			pod1.connects("10.244.1.1:1")
-			pod2.connects("10.244.1.1:1")
-			n.sh(t, append(mark, c.after...)...)
-			listed := n.walk(t, start("10.244.1.11", "10.244.1.12:8080"))
-			derived := n.walk(t, start("10.244.1.11", "10.244.1.12:8080"), live.WithoutBPF())
-			real := pod1.connects("10.244.1.12:8080")
+			pod1.Connects("10.244.1.1:1")
+			pod2.Connects("10.244.1.1:1")
+			n.Sh(t, append(mark, c.after...)...)
+			listed := n.Walk(t, netns.Start("10.244.1.11", "10.244.1.12:8080"))
+			derived := n.Walk(t, netns.Start("10.244.1.11", "10.244.1.12:8080"), live.WithoutBPF())
+			real := pod1.Connects("10.244.1.12:8080")
 			if real != c.want {
 				t.Errorf("the real connection: %s, and the case is about %s", real, c.want)
 			}
-			if got := fateOf(t, listed); got != real || listed.Reads.Hooks != trace.HooksListed {
-				t.Errorf("the walk says %s, the kernel %s (hooks %s):\n%s", got, real, listed.Reads.Hooks, says(listed))
+			if got := netns.Fate(t, listed); got != real || listed.Reads.Hooks != trace.HooksListed {
+				t.Errorf("the walk says %s, the kernel %s (hooks %s):\n%s", got, real, listed.Reads.Hooks, netns.Says(listed))
 			}
 			if c.derived {
-				if got := fateOf(t, derived); got != real {
-					t.Errorf("the walk by priorities says %s, the kernel %s:\n%s", got, real, says(derived))
+				if got := netns.Fate(t, derived); got != real {
+					t.Errorf("the walk by priorities says %s, the kernel %s:\n%s", got, real, netns.Says(derived))
 				}
 				return
 			}
 			for _, o := range derived.Outcomes {
 				if o.Verdict != trace.Undetermined || len(o.Unknown) != 1 {
-					t.Errorf("the walk by priorities knows what it cannot:\n%s", says(derived))
+					t.Errorf("the walk by priorities knows what it cannot:\n%s", netns.Says(derived))
 				}
 			}
 		})

@@ -12,13 +12,14 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/test/cgroup"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/netns"
 )
 
 // What programs of control groups do to a socket is unknown, and said so: here they refuse.
 func TestProgramsOfControlGroups(t *testing.T) {
 	group := cgroup.Own(t)
-	n := newPlace(t, "node")
-	n.listen(t, "127.0.0.1:80")
+	n := netns.New(t, "node")
+	n.Listen(t, "127.0.0.1:80")
 	for name, c := range map[string]struct {
 		typ  ebpf.ProgramType
 		at   ebpf.AttachType
@@ -41,15 +42,15 @@ func TestProgramsOfControlGroups(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			s := start("127.0.0.1", "127.0.0.1:80")
+			s := netns.Start("127.0.0.1", "127.0.0.1:80")
 			s.FromAddress = false
-			tr := n.walk(t, s)
-			if real := n.connects("127.0.0.1:80"); real != c.real {
+			tr := n.Walk(t, s)
+			if real := n.Connects("127.0.0.1:80"); real != c.real {
 				t.Errorf("the real connection: %s, want %s", real, c.real)
 			}
 			if c.real == "connected" {
-				if got := fateOf(t, tr); got != c.real {
-					t.Errorf("the walk says %s:\n%s", got, says(tr))
+				if got := netns.Fate(t, tr); got != c.real {
+					t.Errorf("the walk says %s:\n%s", got, netns.Says(tr))
 				}
 				return
 			}

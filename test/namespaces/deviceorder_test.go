@@ -7,6 +7,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/netns"
 )
 
 // TestDeviceChainsOfOnePriority has a chain that marks packets, and a chain of another table that drops what is marked, on the
@@ -31,20 +32,20 @@ func TestDeviceChainsOfOnePriority(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, pod1, pod2 := bridged(t)
-			pod1.connects("10.244.1.1:1")
-			pod2.connects("10.244.1.1:1")
-			n.sh(t, c.commands...)
-			listed := n.walk(t, start("10.244.1.11", "10.244.1.12:8080"))
-			derived := n.walk(t, start("10.244.1.11", "10.244.1.12:8080"), live.WithoutBPF())
-			real := pod1.connects("10.244.1.12:8080")
+			pod1.Connects("10.244.1.1:1")
+			pod2.Connects("10.244.1.1:1")
+			n.Sh(t, c.commands...)
+			listed := n.Walk(t, netns.Start("10.244.1.11", "10.244.1.12:8080"))
+			derived := n.Walk(t, netns.Start("10.244.1.11", "10.244.1.12:8080"), live.WithoutBPF())
+			real := pod1.Connects("10.244.1.12:8080")
 			if real != c.want {
 				t.Errorf("the real connection: %s, and the case is about %s", real, c.want)
 			}
-			if got := fateOf(t, listed); got != real || listed.Reads.Hooks != trace.HooksListed {
-				t.Errorf("the walk says %s, the kernel %s (hooks %s):\n%s", got, real, listed.Reads.Hooks, says(listed))
+			if got := netns.Fate(t, listed); got != real || listed.Reads.Hooks != trace.HooksListed {
+				t.Errorf("the walk says %s, the kernel %s (hooks %s):\n%s", got, real, listed.Reads.Hooks, netns.Says(listed))
 			}
 			if len(derived.Outcomes) != 2 {
-				t.Errorf("without the kernel's lists the walk knows what it cannot:\n%s", says(derived))
+				t.Errorf("without the kernel's lists the walk knows what it cannot:\n%s", netns.Says(derived))
 			}
 		})
 	}

@@ -7,29 +7,30 @@ import (
 	"testing"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
+	"github.com/kubectl-svctrace/kubectl-svctrace/test/netns"
 )
 
 // routed is a node that routes between two pods, IPv4 and IPv6, with two Service addresses: .1 leads to the second pod, .2 to the
 // node itself.
-func routed(t *testing.T) (n, pod1, pod2 *place) {
-	n, pod1, pod2 = newPlace(t, "node"), newPlace(t, "pod1"), newPlace(t, "pod2")
-	for _, p := range []*place{n, pod1, pod2} {
-		p.sh(t, "sysctl -qw net.ipv6.conf.default.accept_dad=0") // else nothing is resolved for a second
+func routed(t *testing.T) (n, pod1, pod2 *netns.Place) {
+	n, pod1, pod2 = netns.New(t, "node"), netns.New(t, "pod1"), netns.New(t, "pod2")
+	for _, p := range []*netns.Place{n, pod1, pod2} {
+		p.Sh(t, "sysctl -qw net.ipv6.conf.default.accept_dad=0") // else nothing is resolved for a second
 	}
-	n.sh(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
-	for i, p := range []*place{pod1, pod2} {
+	n.Sh(t, "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+	for i, p := range []*netns.Place{pod1, pod2} {
 		x := string(rune('1' + i))
-		plug(t, n, "v"+x, p, "eth0")
-		n.sh(t, "ip addr add 10.244."+x+".1/24 dev v"+x, "ip addr add fd00:"+x+"::1/64 dev v"+x+" nodad")
-		p.sh(t, "ip addr add 10.244."+x+".1"+x+"/24 dev eth0", "ip addr add fd00:"+x+"::1"+x+"/64 dev eth0 nodad", "ip route add default via 10.244."+x+".1",
+		netns.Plug(t, n, "v"+x, p, "eth0")
+		n.Sh(t, "ip addr add 10.244."+x+".1/24 dev v"+x, "ip addr add fd00:"+x+"::1/64 dev v"+x+" nodad")
+		p.Sh(t, "ip addr add 10.244."+x+".1"+x+"/24 dev eth0", "ip addr add fd00:"+x+"::1"+x+"/64 dev eth0 nodad", "ip route add default via 10.244."+x+".1",
 			"ip route add default via fd00:"+x+"::1")
 	}
-	n.sh(t, "iptables-legacy -t nat -A PREROUTING -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.244.2.12:80",
+	n.Sh(t, "iptables-legacy -t nat -A PREROUTING -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.244.2.12:80",
 		"iptables-legacy -t nat -A PREROUTING -d 10.96.0.2/32 -p tcp --dport 80 -j DNAT --to-destination 10.244.1.1:80",
 		"iptables-legacy -t nat -A OUTPUT -d 10.96.0.1/32 -p tcp --dport 80 -j DNAT --to-destination 10.244.2.12:80",
 		"ip addr add 10.244.2.77/24 dev v2", "ip route add 10.96.0.0/16 via 10.244.2.12")
-	for _, p := range []*place{n, pod2} {
-		p.listen(t, ":80")
+	for _, p := range []*netns.Place{n, pod2} {
+		p.Listen(t, ":80")
 	}
 	return n, pod1, pod2
 }
@@ -87,12 +88,12 @@ func TestIPsecPolicies(t *testing.T) {
 			if strings.HasPrefix(command, "src ") {
 				command = "ip xfrm policy add " + command
 			}
-			n.sh(t, command)
+			n.Sh(t, command)
 			client := pod1
 			if c.from != fromPod && c.from != "fd00:1::11" {
 				client = n
 			}
-			tr := n.walk(t, start(c.from, c.to))
+			tr := n.Walk(t, netns.Start(c.from, c.to))
 			if c.want == string(trace.Undetermined) {
 				for _, o := range tr.Outcomes {
 					if o.Verdict != trace.Undetermined || len(o.Unknown) != 1 || !strings.Contains(o.Unknown[0].What, "IPsec policy") {
@@ -101,11 +102,11 @@ func TestIPsecPolicies(t *testing.T) {
 				}
 				return
 			}
-			if real := client.connects(c.to); real != c.want {
+			if real := client.Connects(c.to); real != c.want {
 				t.Errorf("the real connection: %s, and the case is about %s", real, c.want)
 			}
-			if got := fateOf(t, tr); got != c.want {
-				t.Errorf("the walk says %s, the kernel %s:\n%s", got, c.want, says(tr))
+			if got := netns.Fate(t, tr); got != c.want {
+				t.Errorf("the walk says %s, the kernel %s:\n%s", got, c.want, netns.Says(tr))
 			}
 		})
 	}

@@ -183,10 +183,10 @@ func (q question) differ(ctx context.Context, r *Reader, s *fib.State, total *ta
 	switch {
 	case errors.As(err, &refused):
 		total.kinds["refused"]++
-		if len(got.OneOf) > 0 && refused.Number == int(unix.EINVAL) {
+		if len(got.OneOf) > 0 && (refused.Number == int(unix.EINVAL) || refused.Number == int(unix.EXDEV)) {
 			return "" // it chose a hop that the source may not leave by, or come back by
 		}
-		if !errors.As(merr, &modelled) || modelled.Number != refused.Number {
+		if !errors.As(merr, &modelled) || !likewise(refused, modelled) {
 			return fmt.Sprintf("kernel %v; model %+v, %v", err, got, merr)
 		}
 		if modelled.Reason == "" {

@@ -77,9 +77,15 @@ func (r *Reader) explain(ctx context.Context, q node.RouteQuery, refused *node.R
 		return
 	}
 	var same *node.RouteError
-	if _, err := s.Route(ctx, q); errors.As(err, &same) && same.Number == refused.Number {
+	if _, err := s.Route(ctx, q); errors.As(err, &same) && likewise(refused, same) {
 		refused.Reason = same.Reason
 	}
+}
+
+// likewise tells whether the model's refusal is the kernel's. Before Linux 6.12 the reverse path filter's was EXDEV, and the
+// model has that of later kernels.
+func likewise(kernel, model *node.RouteError) bool {
+	return kernel.Number == model.Number || kernel.Number == int(unix.EXDEV) && model.Number == int(unix.EINVAL)
 }
 
 func (r *Reader) fibInterfaces(ctx context.Context, s *fib.State) error {

@@ -135,52 +135,6 @@ const (
 	brportMode        = 4
 )
 
-// tunnelFields are the numbers of the attributes of a kind of tunnel (IFLA_VXLAN_…, IFLA_GENEVE_…, IFLA_IPTUN_…,
-// IFLA_GRE_…); 0 where a kind has none.
-var tunnelFields = map[string]struct{ id, local, local6, remote, remote6, port, external uint16 }{
-	"vxlan":  {id: 1, local: 4, local6: 17, remote: 2, remote6: 16, port: 15, external: 25},
-	"geneve": {id: 1, remote: 2, remote6: 7, port: 5, external: 6},
-	"ipip":   {local: 2, remote: 3, external: 19},
-	"sit":    {local: 2, remote: 3},
-	"ip6tnl": {local: 2, remote: 3, external: 19},
-	"gre":    {local: 6, remote: 7, external: 18},
-	"gretap": {local: 6, remote: 7, external: 18},
-}
-
-func tunnelData(l *node.Link, b []byte) error {
-	f, ok := tunnelFields[l.Kind]
-	if !ok {
-		return nil
-	}
-	t := &node.Tunnel{}
-	l.Tunnel = t
-	return nlattr.Each(b, func(typ uint16, b []byte) error {
-		addr, isAddr := netip.AddrFromSlice(b)
-		isAddr = isAddr && !addr.IsUnspecified()
-		switch typ {
-		case f.id:
-			if f.id != 0 && len(b) >= 4 {
-				t.ID = binary.NativeEndian.Uint32(b)
-			}
-		case f.local, f.local6:
-			if isAddr {
-				t.Local = addr
-			}
-		case f.remote, f.remote6:
-			if isAddr {
-				t.Remote = addr
-			}
-		case f.port:
-			if f.port != 0 && len(b) >= 2 {
-				t.Port = binary.BigEndian.Uint16(b)
-			}
-		case f.external:
-			t.External = len(b) == 0 || b[0] != 0
-		}
-		return nil
-	})
-}
-
 func bridgeData(l *node.Link, b []byte) error {
 	return nlattr.Each(b, func(typ uint16, b []byte) error {
 		on := len(b) > 0 && b[0] != 0

@@ -161,6 +161,7 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 		return out, errors.New("a short route message")
 	}
 	out.Type, out.Table = node.RouteType(data[7]), uint32(data[4])
+	var encap []byte
 	cloned, expires := binary.NativeEndian.Uint32(data[8:])&unix.RTM_F_CLONED != 0, false
 	err := nlattr.Each(data[unix.SizeofRtMsg:], func(typ uint16, b []byte) error {
 		switch typ {
@@ -193,6 +194,14 @@ func (r *Reader) decodeRoute(ctx context.Context, data []byte) (node.Route, erro
 		case unix.RTA_MULTIPATH:
 			hops, err := r.nextHops(ctx, b)
 			out.Hops = hops
+			return err
+		case unix.RTA_ENCAP:
+			encap = b
+		case unix.RTA_ENCAP_TYPE: // it comes behind RTA_ENCAP (lwtunnel_fill_encap)
+			kind, err := encapKind(b)
+			if err == nil {
+				out.Encap, err = decodeEncap(kind, encap)
+			}
 			return err
 		case unix.RTA_METRICS:
 			return nlattr.Each(b, func(typ uint16, b []byte) error {
