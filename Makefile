@@ -14,15 +14,18 @@ MODULES    = . test/lab test/e2e test/bench test/faults test/intent
 DEBIAN = containerd:/usr/bin/containerd runc:/usr/sbin/runc containernetworking-plugins:/usr/lib/cni/bridge \
          iptables:/usr/sbin/iptables-legacy nftables:/usr/sbin/nft ipset:/usr/sbin/ipset conntrack:/usr/sbin/conntrack \
          iproute2:/bin/ip busybox-static:/bin/busybox gcc:/usr/bin/gcc libc6-dev:/usr/include/stdlib.h \
-         util-linux:/usr/bin/unshare procps:/sbin/sysctl \
-         qemu-system-x86:/usr/bin/qemu-system-x86_64 kmod:/sbin/depmod wireguard-tools:/usr/bin/wg
+         util-linux:/usr/bin/unshare procps:/sbin/sysctl
+# And what the virtual machine needs beside it.
+DEBIAN_VM = qemu-system-x86:/usr/bin/qemu-system-x86_64 kmod:/sbin/depmod wireguard-tools:/usr/bin/wg
 
-.PHONY: help deps build install image demo test unit oracle-test lab-test intent-test faults e2e vm-test bench-test check tested bench bench-trace oracle clean
+.PHONY: help deps vm-deps build install image demo test unit oracle-test lab-test intent-test faults e2e vm-test bench-test check tested bench bench-trace oracle clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 deps: ## Install what is missing from Debian
+vm-deps: DEBIAN += $(DEBIAN_VM)
+deps vm-deps:
 	@missing=""; for d in $(DEBIAN); do [ -e "$${d#*:}" ] || missing="$$missing $${d%%:*}"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" != 0 ]; then echo "missing:$$missing (run 'apt-get install$$missing' as root)"; exit 1; fi; \
@@ -58,7 +61,7 @@ lab-test: ## Run the lab's own tests
 e2e: ## Run the plugin against the lab
 	cd test/e2e && $(GO) test -race -timeout 40m ./...
 
-vm-test: ## Run what takes another kernel (tunnels, an older release) in a virtual machine
+vm-test: vm-deps ## Run what takes another kernel (tunnels, an older release) in a virtual machine
 	$(GO) test -race -count=1 -timeout 30m ./test/vm/...
 
 bench-test: ## Run the benchmark on small states, for its correctness
