@@ -8,6 +8,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -42,11 +45,15 @@ func (r *Reader) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
 	if r.read != nil {
 		return r.read, nil
 	}
-	sock, err := nlsock.Open(unix.NETLINK_XFRM, r.count)
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
+	there, err := served()
+	if err != nil {
+		return nil, fail(err)
+	}
+	if !there {
 		r.read = &node.IPsecPolicies{}
 		return r.read, nil
 	}
+	sock, err := nlsock.Open(unix.NETLINK_XFRM, r.count)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -57,6 +64,25 @@ func (r *Reader) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
 	}
 	r.read = p
 	return p, nil
+}
+
+// served tells whether the kernel has what answers about policies, and so policies. To ask it would load that module.
+func served() (bool, error) {
+	sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
+	if err != nil {
+		return false, err
+	}
+	return listed(string(sockets)), nil
+}
+
+// listed looks for the kernel's own socket of the protocol, which has port 0.
+func listed(sockets string) bool {
+	for line := range strings.Lines(sockets) {
+		if f := strings.Fields(line); len(f) > 2 && f[1] == strconv.Itoa(unix.NETLINK_XFRM) && f[2] == "0" {
+			return true
+		}
+	}
+	return false
 }
 
 func fail(err error) error {

@@ -71,6 +71,20 @@ func TestNamespaceWithoutPolicies(t *testing.T) {
 	}
 }
 
+func TestKernelWithoutIPsec(t *testing.T) {
+	const head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+	for text, want := range map[string]bool{
+		head + "0000000001d68630 6   0          00000000 0        0        0     2        0        1430\n": true,
+		head + "0000000001d68630 16  0          00000000 0        0        0     2        0        1430\n": false,
+		head + "0000000001d68630 6   4242       00000000 0        0        0     2        0        1430\n": false,
+		head: false, "": false, "garbage 6": false,
+	} {
+		if got := listed(text); got != want {
+			t.Errorf("%v, want %v: %s", got, want, text)
+		}
+	}
+}
+
 func TestWithoutPermission(t *testing.T) {
 	runtime.LockOSThread() // the thread, which has lost its capabilities, ends with the test
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
