@@ -77,7 +77,7 @@ var All = []Fault{
 		`if t.Name == "mangle" && b.p.Hook == skb.Output && routingKey(b.p) != before {`, `if false && routingKey(b.p) != before {`},
 	{"a chain of type route does not route again", "nodeagent/walk/nft.go",
 		`if c.Type == "route" && b.p.Hook == skb.Output && routingKey(b.p) != before {`, `if false && routingKey(b.p) != before {`},
-	{"DNAT in OUTPUT does not route again", "nodeagent/walk/conntrack.go", `if from.Addr() == to.Addr() {`, `if from.Addr() == to.Addr() || true {`},
+	{"DNAT in OUTPUT does not route again", "nodeagent/walk/conntrack.go", `case hook == skb.Output && own.Dst.Addr() != other.Src.Addr():`, `case false:`},
 	{"replies are not restored at INPUT", "nodeagent/walk/hooks.go", `if translates && k.hook != skb.Forward {`, `if translates && k.hook != skb.Forward && len(nat.groups) > 0 {`},
 	{"conntrack is always active", "nodeagent/walk/conntrack.go", `func (w *walk) usesConntrack(f skb.Family) (bool, error) {`, `func (w *walk) usesConntrack(f skb.Family) (bool, error) {
 	if w != nil {
@@ -93,7 +93,7 @@ var All = []Fault{
 		`p.Src().IsLoopback() || p.Dst().IsLoopback() || p.Src().IsMulticast()`, `p.Src().IsMulticast()`},
 	{"a route that prohibits is unreachable", "nodeagent/walk/route.go", `say("prohibit", "a route prohibits "+to, "icmp-admin-prohibited")`, `say("prohibit", "a route prohibits "+to, "icmp-host-unreachable")`},
 	{"a packet that the node takes goes through FORWARD", "nodeagent/walk/route.go",
-		`	w.pass(b, skb.Input, w.deliver)`, `	w.pass(b, skb.Forward, w.deliver)`},
+		`w.pass(b, skb.Input, func(b *branch) { w.ipsec(`, `w.pass(b, skb.Forward, func(b *branch) { w.ipsec(`},
 	{"fragments pass conntrack as they are", "nodeagent/walk/fragment.go", `	if on {`, `	if on && false {`},
 	{"a first fragment is answered", "nodeagent/xtables/reject.go", `if c.p.Fragment() && (with == tcpReset || skb.ChecksumOfAll(c.p.Proto())) {`, `if false {`},
 	{"a later fragment has ports", "nodeagent/skb/parse.go", `p.later = binary.BigEndian.Uint16(p.data[6:])&0x1fff != 0`, `p.later = false`},
