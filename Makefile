@@ -50,6 +50,7 @@ test: deps unit oracle-test lab-test intent-test faults e2e vm-test bench-test #
 
 unit: ## Run the unit tests
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /test/oracle -e /test/vm)
+	$(GO) test -run FollowTheEngine ./test/oracle/faults
 
 oracle-test: ## Run the oracle as CI does
 	$(GO) test -race -count=1 -timeout 40m ./test/oracle

@@ -16,6 +16,15 @@ import (
 	"time"
 )
 
+// TestFaultsFollowTheEngine looks for the place of each fault, which takes no time: a change of the engine may have moved it.
+func TestFaultsFollowTheEngine(t *testing.T) {
+	for _, f := range All {
+		if _, err := f.apply("../../.."); err != nil {
+			t.Errorf("%s: %v", f.Name, err)
+		}
+	}
+}
+
 // TestOracleCatchesEveryFault builds the oracle over an engine with one fault, for each, and runs it with a fixed seed.
 func TestOracleCatchesEveryFault(t *testing.T) {
 	root, err := filepath.Abs("../../..")
@@ -106,17 +115,25 @@ func build(t *testing.T, root string, f Fault) string {
 	return bin
 }
 
-func compile(dir, root string, f Fault) (string, error) {
-	source := filepath.Join(root, f.File)
-	text, err := os.ReadFile(source)
+// apply returns the file of the engine with the fault in it.
+func (f Fault) apply(root string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(root, f.File))
 	if err != nil {
 		return "", err
 	}
 	if n := strings.Count(string(text), f.Old); n != 1 && f.Old != "" {
 		return "", fmt.Errorf("%s has the place to break %d times, not once: the fault must follow the engine", f.File, n)
 	}
-	broken := filepath.Join(dir, "broken.go")
-	if err := os.WriteFile(broken, []byte(strings.Replace(string(text), f.Old, f.New, 1)), 0o644); err != nil {
+	return strings.Replace(string(text), f.Old, f.New, 1), nil
+}
+
+func compile(dir, root string, f Fault) (string, error) {
+	source, broken := filepath.Join(root, f.File), filepath.Join(dir, "broken.go")
+	text, err := f.apply(root)
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(broken, []byte(text), 0o644); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: broken}})
