@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cgprog"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/ctnl"
@@ -19,6 +16,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nft"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/procfile"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/rtnl"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/sockdiag"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/wgnl"
@@ -171,7 +169,7 @@ func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
 	if strings.Contains(name, "..") {
 		return "", fmt.Errorf("sysctl %q is not a name", name)
 	}
-	b, err := readFile("/proc/sys/" + name)
+	b, err := procfile.Read("/proc/sys/" + name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("sysctl %s: %w", name, node.ErrNotFound)
@@ -185,28 +183,4 @@ func (n *Namespace) Sysctl(_ context.Context, name string) (string, error) {
 	}
 	n.sysctls[name] = v
 	return v, nil
-}
-
-// readFile is os.ReadFile for files of /proc, which are never waited for: os would begin to watch them for that.
-func readFile(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	defer unix.Close(fd)
-	b := make([]byte, 0, 128)
-	for {
-		n, err := unix.Read(fd, b[len(b):cap(b)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, &os.PathError{Op: "read", Path: name, Err: err}
-		case n == 0:
-			return b, nil
-		}
-		if b = b[:len(b)+n]; len(b) == cap(b) {
-			b = slices.Grow(b, len(b))
-		}
-	}
 }

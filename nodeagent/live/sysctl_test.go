@@ -50,15 +50,3 @@ func TestSysctlIsReadOnce(t *testing.T) {
 		t.Error("it went up")
 	}
 }
-
-func TestFilesAreReadToTheirEnd(t *testing.T) {
-	for _, name := range []string{"/proc/self/limits", "/proc/filesystems", "/dev/null"} {
-		want, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := readFile(name); err != nil || string(got) != string(want) {
-			t.Errorf("%s: %d bytes of %d, %v", name, len(got), len(want), err)
-		}
-	}
-}

@@ -10,7 +10,6 @@ package cgprog
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/procfile"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
@@ -98,11 +98,11 @@ func name(id ebpf.ProgramID) string {
 
 // own is the directory of this process's group in the hierarchy of version 2, "" when that is not mounted here.
 func own() (string, error) {
-	groups, err := os.ReadFile("/proc/self/cgroup")
+	groups, err := procfile.Read("/proc/self/cgroup")
 	if err != nil {
 		return "", &node.ReadError{What: "this process's control group", Err: err}
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := procfile.Read("/proc/self/mountinfo")
 	if err != nil {
 		return "", &node.ReadError{What: "this process's mounts", Err: err}
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/procfile"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
@@ -68,7 +68,7 @@ func (r *Reader) IPsec(ctx context.Context) (*node.IPsecPolicies, error) {
 
 // served tells whether the kernel has what answers about policies, and so policies. To ask it would load that module.
 func served() (bool, error) {
-	sockets, err := os.ReadFile("/proc/thread-self/net/netlink")
+	sockets, err := procfile.Read("/proc/thread-self/net/netlink")
 	if err != nil {
 		return false, err
 	}
@@ -96,14 +96,14 @@ func fail(err error) error {
 func read(ctx context.Context, sock *nlsock.Socket) (*node.IPsecPolicies, error) {
 	out := &node.IPsecPolicies{}
 	some := false
-	err := sock.Do(ctx, msgGetSPDInfo, 0, make([]byte, 4), func(m nlsock.Message) (err error) {
+	err := sock.Get(ctx, msgGetSPDInfo, make([]byte, 4), func(m nlsock.Message) (err error) {
 		some, err = counted(m.Data)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = sock.Do(ctx, msgGetDefault, 0, make([]byte, 3), func(m nlsock.Message) error {
+	err = sock.Get(ctx, msgGetDefault, make([]byte, 3), func(m nlsock.Message) error {
 		if len(m.Data) < 3 {
 			return fmt.Errorf("the default policies in %d bytes", len(m.Data))
 		}
