@@ -55,7 +55,8 @@ func (n *Namespace) Get(ctx context.Context, server netip.AddrPort, path string)
 
 // readAnswer reads an answer to an HTTP/1.0 request up to its end (RFC 1945).
 func readAnswer(from io.Reader) (status int, body []byte, err error) {
-	r := textproto.NewReader(bufio.NewReader(io.LimitReader(from, answerSize)))
+	limited := &io.LimitedReader{R: from, N: answerSize}
+	r := textproto.NewReader(bufio.NewReader(limited))
 	line, err := r.ReadLine()
 	if err != nil {
 		return 0, nil, err
@@ -76,7 +77,10 @@ func readAnswer(from io.Reader) (status int, body []byte, err error) {
 	if body, err = io.ReadAll(r.R); err != nil {
 		return 0, nil, err
 	}
-	if length := header.Get("Content-Length"); length != "" && length != strconv.Itoa(len(body)) && len(body) < answerSize/2 {
+	if limited.N <= 0 {
+		return 0, nil, fmt.Errorf("it is longer than %d bytes", answerSize)
+	}
+	if length := header.Get("Content-Length"); length != "" && length != strconv.Itoa(len(body)) {
 		return 0, nil, fmt.Errorf("%d bytes of %s: %w", len(body), length, io.ErrUnexpectedEOF)
 	}
 	return status, body, nil

@@ -89,3 +89,14 @@ func TestGetOfWhatIsNoHTTPServer(t *testing.T) {
 		t.Error("nobody answered")
 	}
 }
+
+// An answer that is cut would be read as one that says less.
+func TestAnswerThatIsTooLongIsAnError(t *testing.T) {
+	const head = "HTTP/1.0 200 OK\r\n\r\n"
+	for size, fits := range map[int]bool{answerSize - len(head) - 1: true, answerSize - len(head): false, answerSize: false} {
+		status, body, err := readAnswer(io.MultiReader(strings.NewReader(head), strings.NewReader(strings.Repeat("x", size))))
+		if (err == nil) != fits || fits && (status != 200 || len(body) != size) {
+			t.Errorf("%d bytes: %d with %d bytes, %v", size, status, len(body), err)
+		}
+	}
+}

@@ -31,7 +31,7 @@ func initramfs(ctx context.Context, k Kernel) ([]byte, error) {
 		return nil, fmt.Errorf("the modules that the machine boots with: %w", err)
 	}
 	var a archive
-	for _, d := range []string{"bin", "dev", "proc", "host", "memory", "root", "modules"} {
+	for _, d := range []string{"bin", "dev", "proc", "host", "memory", "new", "modules"} {
 		a.dir(d)
 	}
 	a.file("bin/busybox", shell)

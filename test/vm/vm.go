@@ -129,7 +129,7 @@ func (o Options) script() string {
 		dir = "/"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "cd %s || exit\nexport HOME=/root\n", quote(dir))
+	fmt.Fprintf(&b, "cd %s || exit\nexport HOME=/tmp\n", quote(dir))
 	for _, e := range o.Env {
 		name, value, _ := strings.Cut(e, "=")
 		fmt.Fprintf(&b, "export %s=%s\n", name, quote(value))
