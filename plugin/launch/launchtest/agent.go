@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/trace"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/wire"
@@ -33,6 +34,11 @@ type Agent struct {
 
 // Serve speaks package wire until r ends. As the real agent, it says Hello when the first request has come.
 func (a *Agent) Serve(r io.Reader, w io.Writer) error {
+	return a.serve(r, w, new(sync.Mutex))
+}
+
+// serve holds turn while it answers.
+func (a *Agent) serve(r io.Reader, w io.Writer, turn sync.Locker) error {
 	for first := true; ; first = false {
 		var req wire.Request
 		if err := wire.Read(r, &req); err != nil {
@@ -53,7 +59,10 @@ func (a *Agent) Serve(r io.Reader, w io.Writer) error {
 				return err
 			}
 		}
-		if err := wire.Write(w, a.answer(req)); err != nil {
+		turn.Lock()
+		answer := a.answer(req)
+		turn.Unlock()
+		if err := wire.Write(w, answer); err != nil {
 			return err
 		}
 	}
@@ -93,7 +102,8 @@ func (a *Agent) answer(req wire.Request) wire.Answer {
 	return ans
 }
 
-// Attach connects the streams with the agent on the pod's node, as launch.Attacher asks for.
+// Attach connects the streams with the agent on the pod's node, as launch.Attacher asks for. One agent of the cluster answers
+// at a time, so that the answer of one may change what another will say.
 func (c *Cluster) Attach(ctx context.Context, namespace, pod string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if c.AttachError != nil {
 		return c.AttachError
@@ -104,7 +114,7 @@ func (c *Cluster) Attach(ctx context.Context, namespace, pod string, stdin io.Re
 		return errors.New("no agent on node " + node)
 	}
 	done := make(chan error, 1)
-	go func() { done <- agent.Serve(stdin, stdout) }()
+	go func() { done <- agent.serve(stdin, stdout, &c.turn) }()
 	select {
 	case err := <-done:
 		return err

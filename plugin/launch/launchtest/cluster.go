@@ -19,6 +19,7 @@ type Cluster struct {
 	// AttachError is what every attempt to attach fails with.
 	AttachError error
 
+	turn     sync.Mutex // of the agent that answers
 	mu       sync.Mutex
 	pods     map[string]*corev1.Pod // by namespace/name
 	created  []*corev1.Pod
