@@ -96,7 +96,7 @@ func iptablesNFT(ctx context.Context, s State, f skb.Family) (*wire.Dataplane, e
 	}
 	d := &wire.Dataplane{Mode: "iptables (nft)", Evidence: fmt.Sprintf("chain %s in table %s nat", entryChain, family)}
 	for _, base := range []string{"PREROUTING", "OUTPUT"} {
-		rules, err := s.NFTRules(ctx, family, "nat", base, nil)
+		rules, err := s.NFTRules(ctx, family, "nat", base)
 		if absent(err) {
 			continue
 		}

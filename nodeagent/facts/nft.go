@@ -70,7 +70,7 @@ func (c *collector) nftChain(f node.NFTFamily, table, chain string) (bool, error
 
 // nftJumps lists the chains that the rules of a chain jump to.
 func (c *collector) nftJumps(f node.NFTFamily, table, chain string) ([]string, error) {
-	rules, err := c.m.NFTRules(c.ctx, f, table, chain, nil)
+	rules, err := c.m.NFTRules(c.ctx, f, table, chain)
 	if gone(err) {
 		return nil, nil
 	}
@@ -89,7 +89,7 @@ func (c *collector) nftJumps(f node.NFTFamily, table, chain string) ([]string, e
 }
 
 func (c *collector) nftRules(f node.NFTFamily, table, chain string) ([]wire.ChainRule, error) {
-	rules, err := c.m.NFTRules(c.ctx, f, table, chain, nil)
+	rules, err := c.m.NFTRules(c.ctx, f, table, chain)
 	if err != nil {
 		return nil, err
 	}

@@ -164,11 +164,19 @@ func (e *entered) NFTChain(ctx context.Context, f node.NFTFamily, table, chain s
 }
 
 // NFTRules asks the namespace.
-func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(int, []byte) bool) ([][]byte, error) {
+func (e *entered) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
 	if err := e.n.enter(e.id); err != nil {
 		return nil, err
 	}
-	return e.ns.NFTRules(ctx, f, table, chain, skip)
+	return e.ns.NFTRules(ctx, f, table, chain)
+}
+
+// NFTRulesFor asks the namespace.
+func (e *entered) NFTRulesFor(ctx context.Context, f node.NFTFamily, table, chain string, misses func([]byte) bool) (node.NFTRules, error) {
+	if err := e.n.enter(e.id); err != nil {
+		return node.NFTRules{}, err
+	}
+	return e.ns.NFTRulesFor(ctx, f, table, chain, misses)
 }
 
 // NFTSet asks the namespace.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/chainmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/cthash"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/hooklist"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
@@ -23,6 +24,9 @@ type memory struct {
 	// table walks through the connection tracking table, once it was asked for; tableErr says why there is none.
 	table    *cthash.Reader
 	tableErr error
+	// rules reads long chains, once it was asked for; rulesErr says why there is none, or why it is not used any more.
+	rules    *chainmem.Reader
+	rulesErr error
 }
 
 // errOff says that the reader was told not to use BPF.
@@ -46,16 +50,31 @@ func (m *memory) openTable() (*cthash.Reader, error) {
 	return m.table, m.tableErr
 }
 
+func (m *memory) openRules() (*chainmem.Reader, error) {
+	r, err := m.open()
+	if err != nil {
+		return nil, err
+	}
+	if m.rules == nil && m.rulesErr == nil {
+		m.rules, m.rulesErr = chainmem.New(r, m.count)
+	}
+	return m.rules, m.rulesErr
+}
+
 func (m *memory) close() error {
 	if m == nil || m.reader == nil {
 		return nil
 	}
-	r, t := m.reader, m.table
-	m.reader, m.table, m.err = nil, nil, errors.New("closed")
-	if t == nil {
-		return r.Close()
+	var errs []error
+	if m.table != nil {
+		errs = append(errs, m.table.Close())
 	}
-	return errors.Join(t.Close(), r.Close())
+	if m.rules != nil {
+		errs = append(errs, m.rules.Close())
+	}
+	errs = append(errs, m.reader.Close())
+	m.reader, m.table, m.rules, m.err = nil, nil, nil, errors.New("closed")
+	return errors.Join(errs...)
 }
 
 // hookTries is how often the kernel's lists are read again when they do not add up.

@@ -116,7 +116,7 @@ func (n *Node) visit(inode uint64, f func() (bool, error)) (bool, error) {
 		return false, nil
 	}
 	defer unix.Close(fd)
-	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+	if err := n.move(fd); err != nil {
 		return false, nil // not ours to enter
 	}
 	n.current = elsewhere

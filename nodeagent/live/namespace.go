@@ -40,6 +40,8 @@ type Namespace struct {
 	count  *nlsock.Counter
 	memory *memory
 	hooks  *hooklist.Reader // once it was asked for
+	// targets are chains that long chains led to, by their addresses in kernel memory.
+	targets map[inTable][]uint64
 	// sysctls are the values that were read, by their names.
 	sysctls map[string]string
 	// ownsMemory is true for a namespace without a node.

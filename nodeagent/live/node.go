@@ -26,11 +26,14 @@ const maxFiles = 8
 // Node opens the network namespaces of this machine that a process or a name under /run/netns keeps.
 //
 // A network namespace's /proc files and socket options belong to the thread, so a Node moves the thread it was opened on
-// from namespace to namespace: it must be used and closed on that thread, which OpenNode locks.
+// from namespace to namespace, and locks the goroutine to it before it leaves the first. Until then it needs no thread of its
+// own, as long as all threads that the goroutine may run on are in the same namespace; a caller that has moved its thread has
+// locked it. It is used and closed by the goroutine that opened it.
 type Node struct {
 	count   *nlsock.Counter
 	memory  *memory
 	home    int    // file descriptor of the namespace at the start
+	locked  bool   // the goroutine is locked to its thread
 	current string // id of the namespace the thread is in
 	open    map[string]*entered
 	// byInode are files that open the namespaces, by inode, once they were looked for: several each, since a process may end.
@@ -46,12 +49,10 @@ type Option func(*memory)
 // chains (see node.Hooks), and flows are chosen by netlink alone (see Namespace.FlowsTo).
 func WithoutBPF() Option { return func(m *memory) { m.err = errOff } }
 
-// OpenNode opens the calling thread's network namespace as Home. Close gives the thread back.
+// OpenNode opens the calling thread's network namespace as Home. Close gives the thread back, if it took it.
 func OpenNode(options ...Option) (*Node, error) {
-	runtime.LockOSThread()
 	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		runtime.UnlockOSThread()
 		return nil, &node.ReadError{What: "the network namespace", Err: err}
 	}
 	count := &nlsock.Counter{}
@@ -73,7 +74,7 @@ func (n *Node) Close() error {
 	}
 	errs = append(errs, n.memory.close(), unix.Close(n.home))
 	err := errors.Join(errs...)
-	if errs[0] == nil {
+	if n.locked && errs[0] == nil {
 		// A thread that could not return stays locked, and ends with its goroutine.
 		runtime.UnlockOSThread()
 	}
@@ -92,7 +93,7 @@ func (n *Node) enter(id string) error {
 	if id != node.Home {
 		fd = n.open[id].fd
 	}
-	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+	if err := n.move(fd); err != nil {
 		e := &node.ReadError{What: "the network namespace " + id, Err: err}
 		if errors.Is(err, unix.EPERM) {
 			e.Needs, e.Err = "CAP_SYS_ADMIN", node.ErrPermission
@@ -101,6 +102,15 @@ func (n *Node) enter(id string) error {
 	}
 	n.current = id
 	return nil
+}
+
+// move moves the thread.
+func (n *Node) move(fd int) error {
+	if !n.locked {
+		runtime.LockOSThread()
+		n.locked = true
+	}
+	return unix.Setns(fd, unix.CLONE_NEWNET)
 }
 
 // Namespace opens a namespace by its id: Home, or the inode number of its file.

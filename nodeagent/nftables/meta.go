@@ -95,6 +95,14 @@ func (x *Meta) eval(st *state) (bool, error) {
 	return true, nil
 }
 
+// nfproto is the family that a packet has for rules of a family: at hooks of bridges and of devices it is that of the hook.
+func nfproto(f node.NFTFamily, p *skb.Packet) uint8 {
+	if f == node.NFTBridge || f == node.NFTNetdev {
+		return uint8(f)
+	}
+	return uint8(p.Family)
+}
+
 // read returns the value; ok is false where the kernel breaks the rule.
 func (x *Meta) read(st *state) (v value, ok bool, err error) {
 	p := st.p
@@ -107,7 +115,7 @@ func (x *Meta) read(st *state) (v value, ok bool, err error) {
 		}
 		return knownBE16(0x0800), true, nil
 	case metaNfproto:
-		return knownU8(st.nfproto()), true, nil
+		return knownU8(nfproto(st.r.Family, p)), true, nil
 	case metaL4proto:
 		return knownU8(p.Proto()), true, nil
 	case metaPriority:

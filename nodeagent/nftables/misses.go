@@ -4,16 +4,17 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
 
-// Misses tells from the first comparisons of a rule's undecoded message that the rule does not match p. The kernel leaves
+// Misses tells from the first comparisons of a rule's undecoded message that the rule, of a chain of family f, does not match p. The kernel leaves
 // a rule at a comparison that fails (NFT_BREAK), so nothing behind it is done; before it stand only loads and comparisons.
 // False says nothing: evaluate the rule.
 //
 // Nearly all rules of a chain like iptables-nft's KUBE-SERVICES end so, ten thousand of them on the way of one packet. It
 // allocates nothing.
-func Misses(attrs []byte, p *skb.Packet) bool {
+func Misses(f node.NFTFamily, attrs []byte, p *skb.Packet) bool {
 	rest := attribute(attrs, attrRuleExprs)
 	// What was loaded last, into which register.
 	var loaded [maxKeyLength]byte
@@ -31,7 +32,7 @@ func Misses(attrs []byte, p *skb.Packet) bool {
 				return false
 			}
 		case named(name, "meta"):
-			if size, at, ok = loadMeta(data, p, loaded[:]); !ok {
+			if size, at, ok = loadMeta(f, data, p, loaded[:]); !ok {
 				return false
 			}
 		case named(name, "cmp"):
@@ -72,16 +73,19 @@ func loadNetwork(data []byte, p *skb.Packet, to []byte) (size int, at register, 
 	return int(n), at, p.KnownNetwork(int(off), to[:n])
 }
 
-// loadMeta is a meta expression that loads the transport protocol.
-func loadMeta(data []byte, p *skb.Packet, to []byte) (size int, at register, ok bool) {
+// loadMeta is a meta expression that loads the family or the transport protocol.
+func loadMeta(family node.NFTFamily, data []byte, p *skb.Packet, to []byte) (size int, at register, ok bool) {
 	var f [3][]byte
 	fields(data, f[:])
 	at, okReg := registerOf(f[1])
 	key, okKey := bigEndian(f[2])
-	if !okReg || !okKey || key != metaL4proto {
+	switch {
+	case !okReg || !okKey || key != metaL4proto && key != metaNfproto:
 		return 0, 0, false
-	}
-	if p.Whole() {
+	case key == metaNfproto:
+		to[0] = nfproto(family, p)
+		return 1, at, true
+	case p.Whole():
 		return 0, 0, false // its headers are looked at by the evaluation
 	}
 	to[0] = p.Proto()

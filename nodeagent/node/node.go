@@ -375,10 +375,12 @@ type NFTables interface {
 	NFTBaseChains(ctx context.Context, f NFTFamily) ([]NFTObject, error)
 	// NFTChain returns one chain, or ErrNotFound.
 	NFTChain(ctx context.Context, f NFTFamily, table, chain string) (NFTObject, error)
-	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order, without those for which skip returns true. It is
-	// asked about each while they are read, by its number from 0 on, again from the first when the reading starts again, and
-	// must not keep the message. A nil skip leaves none out.
-	NFTRules(ctx context.Context, f NFTFamily, table, chain string, skip func(n int, rule []byte) bool) ([][]byte, error)
+	// NFTRules returns the NFT_MSG_NEWRULE messages of one chain, in order.
+	NFTRules(ctx context.Context, f NFTFamily, table, chain string) ([][]byte, error)
+	// NFTRulesFor returns those of a packet that misses the rules for which misses returns true: a long chain is read without
+	// most of them. misses gets the message of a rule, or one that ends behind any of the rule's expressions, and must not
+	// keep it.
+	NFTRulesFor(ctx context.Context, f NFTFamily, table, chain string, misses func(rule []byte) bool) (NFTRules, error)
 	// NFTSet returns the NFT_MSG_NEWSET message of one set, or ErrNotFound.
 	NFTSet(ctx context.Context, f NFTFamily, table, set string) ([]byte, error)
 	// NFTElement looks one key up as the kernel's datapath would, and returns the element's attributes, or ErrNotFound.
@@ -392,6 +394,14 @@ type NFTables interface {
 	NFTObjects(ctx context.Context) ([]NFTObject, error)
 	// NFTGeneration returns the generation counter of the rule set.
 	NFTGeneration(ctx context.Context) (uint32, error)
+}
+
+// NFTRules are rules of one chain, in order: all, or some.
+type NFTRules struct {
+	// Rules are their NFT_MSG_NEWRULE messages.
+	Rules [][]byte
+	// Numbers are their places in the chain, from 0 on; nil when these are all rules.
+	Numbers []int
 }
 
 // NFTObject is a netlink message's attributes with the family of its header.

@@ -9,13 +9,8 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/skb"
 )
 
-const (
-	// keepRules bounds the rules of a chain that are kept whatever the packet. Of what a longer chain has behind them, only the
-	// rules that the first packet does not miss are kept: mostly one of ten thousand.
-	keepRules = 128
-	// keepDecoded bounds the rules of a chain that are kept decoded.
-	keepDecoded = 512
-)
+// keepDecoded bounds the rules of a chain that are kept decoded.
+const keepDecoded = 512
 
 type chainKey struct {
 	family      node.NFTFamily
@@ -41,33 +36,21 @@ func (w *walk) chainRules(k chainKey, p *skb.Packet) (*chainRules, error) {
 		return known, nil
 	}
 	r := &chainRules{}
-	left := false
-	var skip func(n int, rule []byte) bool
-	if known == nil && p != nil {
-		skip = func(n int, rule []byte) bool {
-			if n == 0 {
-				r.numbers, left = nil, false // it may be read again
-			}
-			if n >= keepRules && nftables.Misses(rule, p) {
-				left = true
-				return true
-			}
-			r.numbers = append(r.numbers, n)
-			return false
-		}
-	}
 	var err error
-	r.raw, err = w.ns.NFTRules(w.ctx, k.family, k.table, k.name, skip)
+	if known == nil && p != nil {
+		var list node.NFTRules
+		list, err = w.ns.NFTRulesFor(w.ctx, k.family, k.table, k.name, func(rule []byte) bool { return nftables.Misses(k.family, rule, p) })
+		if r.raw, r.numbers = list.Rules, list.Numbers; r.numbers != nil {
+			r.packet = p.Clone()
+		}
+	} else {
+		r.raw, err = w.ns.NFTRules(w.ctx, k.family, k.table, k.name)
+	}
 	if errors.Is(err, node.ErrNotFound) {
 		return nil, errChanged
 	}
 	if err != nil {
 		return nil, err
-	}
-	if left && len(r.raw) > 0 {
-		r.packet = p.Clone()
-	} else {
-		r.numbers = nil
 	}
 	if len(r.raw) <= keepDecoded {
 		r.decoded = make([]*nftables.Rule, len(r.raw))
@@ -76,14 +59,14 @@ func (w *walk) chainRules(k chainKey, p *skb.Packet) (*chainRules, error) {
 	return r, nil
 }
 
-// next returns the index of the first rule that p does not miss, from a place in the chain on; -1 when there is none.
-func (r *chainRules) next(from int, p *skb.Packet) int {
+// next returns the index of the first rule, of a chain of family f, that p does not miss, from a place in the chain on; -1 when there is none.
+func (r *chainRules) next(f node.NFTFamily, from int, p *skb.Packet) int {
 	i := from
 	if r.packet != nil {
 		i, _ = slices.BinarySearch(r.numbers, from)
 	}
 	for ; i < len(r.raw); i++ {
-		if !nftables.Misses(r.raw[i], p) {
+		if !nftables.Misses(f, r.raw[i], p) {
 			return i
 		}
 	}

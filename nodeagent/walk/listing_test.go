@@ -73,9 +73,14 @@ func (n *listed) NFTChain(_ context.Context, _ node.NFTFamily, _, chain string) 
 	return node.NFTObject{}, node.ErrNotFound
 }
 
-func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string, _ func(int, []byte) bool) ([][]byte, error) {
+func (n *listed) NFTRules(_ context.Context, _ node.NFTFamily, _, chain string) ([][]byte, error) {
 	n.asked = append(n.asked, chain)
 	return nil, nil
+}
+
+func (n *listed) NFTRulesFor(ctx context.Context, f node.NFTFamily, table, chain string, _ func([]byte) bool) (node.NFTRules, error) {
+	rules, err := n.NFTRules(ctx, f, table, chain)
+	return node.NFTRules{Rules: rules}, err
 }
 
 func (n *listed) NFTObjects(context.Context) ([]node.NFTObject, error) { return nil, nil }

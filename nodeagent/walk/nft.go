@@ -53,7 +53,7 @@ func (w *walk) runRules(b *branch, base nftables.Chain, at position, next func(*
 			w.fail(err)
 			return
 		}
-		i := rules.next(at.rule, b.p)
+		i := rules.next(at.chain.family, at.rule, b.p)
 		if i < 0 {
 			if at.stack == nil {
 				w.policy(b, base, next)

@@ -137,7 +137,7 @@ func nftConstructs(ctx context.Context, k ruleKey) ([]string, error) {
 		return nil, err
 	}
 	family, table := splitTable(k.table)
-	raw, err := ns.NFTRules(ctx, family, table, k.chain, nil)
+	raw, err := ns.NFTRules(ctx, family, table, k.chain)
 	if err != nil {
 		return nil, err
 	}
@@ -189,10 +189,27 @@ type disarmed struct {
 }
 
 // NFTRules puts a comparison that never holds in front of the rule.
-func (d disarmed) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(int, []byte) bool) ([][]byte, error) {
-	raw, err := d.Namespace.NFTRules(ctx, f, table, chain, skip)
-	if err != nil || f.String()+" "+table != d.rule.table || chain != d.rule.chain {
-		return raw, err
+func (d disarmed) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string) ([][]byte, error) {
+	raw, err := d.Namespace.NFTRules(ctx, f, table, chain)
+	if err != nil {
+		return nil, err
+	}
+	return d.disarm(f, table, chain, raw)
+}
+
+// NFTRulesFor does the same.
+func (d disarmed) NFTRulesFor(ctx context.Context, f node.NFTFamily, table, chain string, misses func([]byte) bool) (node.NFTRules, error) {
+	list, err := d.Namespace.NFTRulesFor(ctx, f, table, chain, misses)
+	if err != nil {
+		return list, err
+	}
+	list.Rules, err = d.disarm(f, table, chain, list.Rules)
+	return list, err
+}
+
+func (d disarmed) disarm(f node.NFTFamily, table, chain string, raw [][]byte) (_ [][]byte, err error) {
+	if f.String()+" "+table != d.rule.table || chain != d.rule.chain {
+		return raw, nil
 	}
 	raw = slices.Clone(raw)
 	for i, attrs := range raw {

@@ -24,6 +24,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/bpf"
@@ -59,6 +60,14 @@ type Reader struct {
 	pointers, lists map[uint64][]byte
 	// names are those of functions and tables that were met.
 	names map[uint64]string
+	// chains are the addresses of nftables chains that were met.
+	chains map[inTable][]uint64
+}
+
+// inTable is an nftables table.
+type inTable struct {
+	family node.NFTFamily
+	name   string
 }
 
 // New returns a reader for the calling thread's namespace.
@@ -66,13 +75,21 @@ func New(memory *kmem.Reader) (*Reader, error) {
 	if memory.Layout.EntrySize != entrySize {
 		return nil, fmt.Errorf("%w: an entry of %d bytes", ErrOdd, memory.Layout.EntrySize)
 	}
-	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}}
+	r := &Reader{memory: memory, pointers: map[uint64][]byte{}, lists: map[uint64][]byte{}, names: map[uint64]string{}, chains: map[inTable][]uint64{}}
 	net, err := memory.Namespace()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOdd, err)
 	}
 	r.net = net
 	return r, nil
+}
+
+// Network is the address of the namespace's struct net.
+func (r *Reader) Network() uint64 { return r.net }
+
+// Chains are the addresses of the struct nft_chain of a table that were met at hooks.
+func (r *Reader) Chains(f node.NFTFamily, table string) []uint64 {
+	return slices.Clone(r.chains[inTable{f, table}])
 }
 
 // Hooks lists the functions at the hooks of a family, IPv4, IPv6 or bridge, by the hook's number.
@@ -247,7 +264,10 @@ func (r *Reader) describe(o operation, p place) (fn node.HookFunction, err error
 	switch o.kind {
 	case opNFTables:
 		fn.Kind = node.HookChain
-		fn.Table, fn.Name, err = r.chain(o.private)
+		if fn.Table, fn.Name, err = r.chain(o.private); err == nil {
+			in := inTable{o.family, fn.Table}
+			r.chains[in] = append(r.chains[in], o.private)
+		}
 		return fn, err
 	case opBPF:
 		fn.Kind = node.HookBPF

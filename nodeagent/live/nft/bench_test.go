@@ -50,7 +50,7 @@ func BenchmarkLongChain(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		list, err := r.NFTRules(b.Context(), node.NFTIPv4, "nat", "KUBE-SERVICES", nil)
+		list, err := r.NFTRules(b.Context(), node.NFTIPv4, "nat", "KUBE-SERVICES")
 		if err != nil || len(list) != 2000 {
 			b.Fatal(len(list), err)
 		}

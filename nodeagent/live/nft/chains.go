@@ -58,33 +58,6 @@ func (r *Reader) NFTChain(ctx context.Context, f node.NFTFamily, table, chain st
 	return r.one(ctx, fmt.Sprintf("nftables chain %s of table %s %s", chain, f, table), unix.NFT_MSG_GETCHAIN, f, attrs)
 }
 
-// NFTRules returns the rules of one chain, in order, without those that are to be skipped. A dump for a chain that is not there is empty, so an empty answer
-// is checked.
-func (r *Reader) NFTRules(ctx context.Context, f node.NFTFamily, table, chain string, skip func(n int, rule []byte) bool) ([][]byte, error) {
-	attrs := attrString(nil, unix.NFTA_RULE_TABLE, table)
-	attrs = attrString(attrs, unix.NFTA_RULE_CHAIN, chain)
-	var out [][]byte
-	var room arena
-	n := 0
-	what := fmt.Sprintf("nftables rules of chain %s of table %s %s", chain, f, table)
-	err := r.all(ctx, what, unix.NFT_MSG_GETRULE, f, attrs, func(o node.NFTObject) error {
-		if skip == nil || !skip(n, o.Attrs) {
-			out = append(out, room.keep(o.Attrs))
-		}
-		n++
-		return nil
-	}, func() { out, room, n = nil, nil, 0 })
-	if err != nil {
-		return nil, err
-	}
-	if n == 0 {
-		if _, err := r.NFTChain(ctx, f, table, chain); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
 // NFTGeneration returns the generation counter of the rule set: every commit counts it up.
 func (r *Reader) NFTGeneration(ctx context.Context) (uint32, error) {
 	o, err := r.one(ctx, "the nftables generation", unix.NFT_MSG_GETGEN, unix.AF_UNSPEC, nil)

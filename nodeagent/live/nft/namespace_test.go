@@ -109,7 +109,7 @@ func newEnv(t *testing.T) *env {
 // rules reads and decodes one chain.
 func rules(t *testing.T, ctx context.Context, e *env, f node.NFTFamily, table, chain string) []*nftables.Rule {
 	t.Helper()
-	list, err := e.NFTRules(ctx, f, table, chain, nil)
+	list, err := e.NFTRules(ctx, f, table, chain)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,8 +86,8 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	e := newEnv(t)
 	for name, err := range map[string]error{
 		"chain":    second(e.NFTChain(ctx, node.NFTIPv4, "t", "x")),
-		"rules":    second(e.NFTRules(ctx, node.NFTIPv4, "t", "x", nil)),
-		"table":    second(e.NFTRules(ctx, node.NFTIPv4, "x", "c", nil)),
+		"rules":    second(e.NFTRules(ctx, node.NFTIPv4, "t", "x")),
+		"table":    second(e.NFTRules(ctx, node.NFTIPv4, "x", "c")),
 		"set":      second(e.NFTSet(ctx, node.NFTIPv4, "t", "x")),
 		"element":  second(e.NFTElement(ctx, node.NFTIPv4, "t", "s", []byte{1, 2, 3, 4})),
 		"catchall": second(e.NFTElement(ctx, node.NFTIPv4, "t", "s", nil)),
@@ -98,7 +98,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if list, err := e.NFTRules(ctx, node.NFTIPv4, "t", "c", nil); err != nil || len(list) != 0 {
+	if list, err := e.NFTRules(ctx, node.NFTIPv4, "t", "c"); err != nil || len(list) != 0 {
 		t.Errorf("an empty chain: %d rules, %v", len(list), err)
 	}
 }

@@ -93,7 +93,7 @@ func TestNothingIsOpaque(t *testing.T) {
 			}
 		}
 	}
-	if _, err := e.NFTRules(ctx, node.NFTIPv4, "t4", "missing", nil); !isNotFound(err) {
+	if _, err := e.NFTRules(ctx, node.NFTIPv4, "t4", "missing"); !isNotFound(err) {
 		t.Errorf("a chain that is not there: %v", err)
 	}
 }

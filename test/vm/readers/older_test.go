@@ -13,7 +13,7 @@ import (
 )
 
 // compared are packages whose tests hold what is read, or modelled, against the kernel that they run on.
-var compared = []string{"ctnl", "nft", "rtnl", "sockdiag", "wgnl", "xt"}
+var compared = []string{"chainmem", "ctnl", "nft", "rtnl", "sockdiag", "wgnl", "xt"}
 
 func TestReadersHoldOnAnOlderKernel(t *testing.T) {
 	dir := t.TempDir()
