@@ -22,7 +22,11 @@ func kubeCase(seed, n uint64) *Case {
 	case 0:
 		c.Steps = append(c.Steps, Step{tool + "-legacy", kubeIPTables(p, cfg, services)})
 	case 1:
-		c.Steps = append(c.Steps, Step{tool + "-nft", kubeIPTables(p, cfg, services)})
+		all := services
+		if d := newDice(seed^longSeed, n); d.one(2) {
+			all = manyServices(d, p, services)
+		}
+		c.Steps = append(c.Steps, Step{tool + "-nft", kubeIPTables(p, cfg, all)})
 	case 2:
 		c.Steps = append(c.Steps, Step{"nft", kubeNFT(p, cfg, services)})
 	}

@@ -60,13 +60,13 @@ type generator struct {
 }
 
 var generators = []generator{
-	{"kube-proxy", kubeCase, 100, 1},
-	{"iptables", generalIPTablesCase, 80, 1},
-	{"nftables", generalNFTCase, 80, 1},
-	{"mixed", mixedCase, 80, 1},
-	{"focus-iptables", focusCase, 80, 2},
-	{"focus-nftables", nftFocusCase, 80, 2},
-	{"bridge", bridgeCase, 70, 1},
+	{"kube-proxy", sometimesLong(kubeCase), 100, 1},
+	{"iptables", sometimesLong(generalIPTablesCase), 80, 1},
+	{"nftables", sometimesLong(generalNFTCase), 80, 1},
+	{"mixed", sometimesLong(mixedCase), 80, 1},
+	{"focus-iptables", sometimesLong(focusCase), 80, 2},
+	{"focus-nftables", sometimesLong(nftFocusCase), 80, 2},
+	{"bridge", sometimesLong(bridgeCase), 70, 1},
 }
 
 // tally is what a run of cases gave.

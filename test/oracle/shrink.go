@@ -104,11 +104,15 @@ func guardLines(c *Case) int {
 	n := 0
 	for _, s := range c.Steps {
 		for l := range strings.Lines(s.Input) {
-			if strings.Contains(l, "destination-unreachable accept") || strings.Contains(l, "rst == rst accept") ||
-				strings.Contains(l, "destination-unreachable -j ACCEPT") || strings.Contains(l, "RST RST -j ACCEPT") {
+			if isGuard(l) {
 				n++
 			}
 		}
 	}
 	return n
+}
+
+func isGuard(line string) bool {
+	return strings.Contains(line, "destination-unreachable accept") || strings.Contains(line, "rst == rst accept") ||
+		strings.Contains(line, "destination-unreachable -j ACCEPT") || strings.Contains(line, "RST RST -j ACCEPT")
 }
