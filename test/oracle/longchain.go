@@ -36,12 +36,15 @@ func sometimesLong(generate func(seed, n uint64) *Case) func(seed, n uint64) *Ca
 
 // longChain is a chain that gets rules.
 type longChain struct {
-	d dice
-	p *pool
+	d     dice
+	p     *pool
+	shots []Shot
 	// write makes a line of a match and a target for a chain; forms are the matches that it has.
 	chain, aside string
 	write        func(chain, match, target string) string
 	forms        []func(src, dst netip.Addr) string
+	// inverted is one in how many comparisons.
+	inverted int
 	// targets end a rule in the chain, asides one in the chain beside it, to which the first can jump; jump says how.
 	targets, asides []string
 	jump            string
@@ -77,7 +80,7 @@ func lengthen(d dice, c *Case) {
 		return
 	}
 	at := pick(d, places...)
-	l := &longChain{d: d, p: p, chain: at.name, aside: "aside"}
+	l := &longChain{d: d, p: p, shots: c.Shots, chain: at.name, aside: "aside"}
 	if at.xtables {
 		l.iptables(at.chain)
 	} else {
@@ -154,13 +157,40 @@ func (l *longChain) many(chain string, targets []string) []string {
 	for i := range forms {
 		forms[i] = pick(d, l.forms...)
 	}
+	l.inverted = 4
 	for i := range out {
 		out[i] = l.write(chain, pick(d, forms...)(l.far(), l.far()), pick(d, targets...))
 	}
-	for range 4 + d.IntN(len(out)/16) {
-		out[d.IntN(len(out))] = l.write(chain, pick(d, l.forms...)(l.source(), l.destination()), pick(d, targets...))
+	l.inverted = 2
+	for range 8 + d.IntN(len(out)/8) {
+		form := pick(d, forms...)
+		if d.one(3) {
+			form = pick(d, l.forms...)
+		}
+		out[d.IntN(len(out))] = l.write(chain, form(l.met()), pick(d, targets...))
 	}
 	return out
+}
+
+// not is a word that inverts a match, sometimes. Rules differ in that alone: one that is read wrong is not told by another.
+func (l *longChain) not(word string) string {
+	if l.d.one(l.inverted) {
+		return word
+	}
+	return ""
+}
+
+// met are addresses of a packet, or one of a packet's and another.
+func (l *longChain) met() (src, dst netip.Addr) {
+	s := pick(l.d, l.shots...)
+	src, dst = s.Src.Addr(), s.Dst.Addr()
+	switch l.d.IntN(5) {
+	case 0, 1:
+		src = l.source()
+	case 2:
+		dst = l.destination()
+	}
+	return src, dst
 }
 
 func (l *longChain) source() netip.Addr {
@@ -216,17 +246,20 @@ func (l *longChain) iptables(ch chain) {
 			return fmt.Sprintf("-d %s -m comment --comment \"number %d\"", hostPrefix(dst), d.IntN(1000))
 		},
 		func(src, _ netip.Addr) string { return "-s " + hostPrefix(src) },
-		func(src, _ netip.Addr) string { return "-s " + network(src) + " -p " + proto() },
-		func(src, dst netip.Addr) string { return fmt.Sprintf("-s %s -d %s", hostPrefix(src), hostPrefix(dst)) },
+		func(src, _ netip.Addr) string {
+			return fmt.Sprintf("-s %s %s-p %s", network(src), l.not("! "), proto())
+		},
 		func(src, dst netip.Addr) string {
-			return fmt.Sprintf("! -s %s -d %s -p %s", hostPrefix(src), hostPrefix(dst), proto())
+			return fmt.Sprintf("%s-s %s -d %s", l.not("! "), hostPrefix(src), hostPrefix(dst))
 		},
-		func(src, dst netip.Addr) string { return fmt.Sprintf("-s %s ! -d %s", hostPrefix(src), network(dst)) },
-		func(_, dst netip.Addr) string {
-			return fmt.Sprintf("-d %s -m mark %s--mark %s", hostPrefix(dst), pick(d, "", "! "), pick(d, "0x1", "0x7", "0x0"))
+		func(src, dst netip.Addr) string {
+			return fmt.Sprintf("%s-s %s -d %s -p %s", l.not("! "), hostPrefix(src), hostPrefix(dst), proto())
+		},
+		func(src, dst netip.Addr) string {
+			return fmt.Sprintf("-s %s %s-d %s", hostPrefix(src), l.not("! "), network(dst))
 		},
 		func(_, dst netip.Addr) string {
-			return fmt.Sprintf("-d %s ! -p %s", network(dst), proto())
+			return fmt.Sprintf("-d %s -m mark %s--mark %s", hostPrefix(dst), l.not("! "), pick(d, "0x1", "0x7", "0x0"))
 		},
 		func(src, _ netip.Addr) string {
 			return fmt.Sprintf("-s %s -p %s -m multiport --dports 53,%s", hostPrefix(src), proto(), port())
@@ -275,6 +308,9 @@ func (l *longChain) nft(ch chain) {
 			return fmt.Sprintf("%s %s dport %s", daddr("", dst), proto(), pick(d, "80", "443", "53"))
 		},
 		func(src, dst netip.Addr) string { return saddr("", src) + " " + daddr("", dst) },
+		func(src, dst netip.Addr) string {
+			return saddr(l.not("!= "), src) + " meta l4proto " + proto() + " " + daddr("", dst)
+		},
 		func(src, dst netip.Addr) string { return saddr("!= ", src) + " " + daddr("", dst) },
 		func(src, dst netip.Addr) string {
 			return daddr("", dst) + " " + saddr("!= ", src) + " meta l4proto udp"
@@ -282,7 +318,7 @@ func (l *longChain) nft(ch chain) {
 		func(_, dst netip.Addr) string { return "meta l4proto " + proto() + " " + daddr("", dst) },
 		func(src, _ netip.Addr) string { return "meta l4proto != " + proto() + " " + saddr("", src) },
 		func(_, dst netip.Addr) string {
-			return daddr("", dst) + " meta mark " + pick(d, "0x0", "0x7", "!= 0x7", "0x1")
+			return daddr("", dst) + " meta mark " + l.not("!= ") + pick(d, "0x0", "0x7", "0x1")
 		},
 		func(_, dst netip.Addr) string {
 			return daddr("", dst) + " th dport " + pick(d, "< 100", "> 443", ">= 53")

@@ -115,4 +115,7 @@ var All = []Fault{
 	{"physdev does not compare the output port", "nodeagent/xtables/device.go", `out != "" && is(physOut, interfaceEqual(out, c.info[32:48], c.info[48:64]))`, `out != ""`},
 	{"fwd drops", "nodeagent/nftables/fwd.go", `st.res.Code = rule.Stolen`, `st.res.Code = rule.Drop`},
 	{"an untracked packet is new", "nodeagent/walk/conntrack.go", `if p.Ct != nil || p.State == skb.CtUntracked {`, `if p.Ct != nil {`},
+	{"of the rules of a long chain that a packet may not miss the first is not asked for", "nodeagent/live/rules.go",
+		`for _, a := range left {`, `for _, a := range left[min(1, len(left)):] {`},
+	{"a comparison in kernel memory is never inverted", "nodeagent/live/chainmem/leading.go", `if x[l.inverted] != 0 {`, `if false {`},
 }
