@@ -85,7 +85,7 @@ tested: ## List the packages that have no test, and fail when there is one
 	if [ -n "$$untested" ]; then echo "no test in:"; echo "$$untested"; exit 1; fi
 
 oracle: ## Compare the engine with the kernel: N packets (default 100000)
-	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run TestOracle ./test/oracle
+	ORACLE_PACKETS=$(or $(N),100000) $(GO) test -count=1 -timeout 24h -v -run RandomCases ./test/oracle
 
 bench: deps ## Measure speed and memory against dumps and bare reads (half an hour); writes docs/speed.md
 	cd test/bench && $(GO) run . -o ../../docs/speed.md $(BENCH)

@@ -20,7 +20,7 @@ const longer = 64
 // longSeed keeps the dice of long chains apart from those that made the case: a case without one is the same as ever.
 const longSeed = 0x10c4a1d5
 
-// longOneIn is how many of the cases that have a chain of nftables have none that is long, for one that does.
+// longOneIn says how many of the cases that have a chain of nftables get a long one: one in so many.
 const longOneIn = 4
 
 // sometimesLong makes the cases of a generator, some with a long chain.
@@ -88,7 +88,8 @@ func lengthen(d dice, c *Case) {
 	}
 	text, n := l.insert(c.Steps[at.step].Input, at.chain)
 	c.Steps[at.step].Input = text
-	c.Name += fmt.Sprintf("; %d rules in chain %s", n, at.name)
+	c.Name += fmt.Sprintf("; %d rules in chain %s of table %s", n, at.name, at.table)
+	// The rules drop also what refuses a packet, where no guard lets it pass.
 	c.AnswersMayDie = c.AnswersMayDie || guardLines(c) == 0
 }
 
@@ -227,125 +228,4 @@ func (l *longChain) far() netip.Addr {
 // network is the network of whole bytes that an address is in: such a one is compared without a mask.
 func network(a netip.Addr) string {
 	return netip.PrefixFrom(a, a.BitLen()-8).Masked().String()
-}
-
-// iptables sets what rules of iptables are like.
-func (l *longChain) iptables(ch chain) {
-	d := l.d
-	proto := func() string { return pick(d, "tcp", "udp") }
-	port := func() string { return pick(d, "80", "443", "53", "8080", "1:1023") }
-	l.write = func(chain, match, target string) string {
-		return strings.TrimSpace("-A "+chain+" "+match) + " " + target
-	}
-	l.forms = []func(src, dst netip.Addr) string{
-		func(_, dst netip.Addr) string {
-			p := proto()
-			return fmt.Sprintf("-d %s -p %s -m comment --comment \"number %d\" -m %s --dport %s", hostPrefix(dst), p, d.IntN(1000), p, port())
-		},
-		func(_, dst netip.Addr) string {
-			return fmt.Sprintf("-d %s -m comment --comment \"number %d\"", hostPrefix(dst), d.IntN(1000))
-		},
-		func(src, _ netip.Addr) string { return "-s " + hostPrefix(src) },
-		func(src, _ netip.Addr) string {
-			return fmt.Sprintf("-s %s %s-p %s", network(src), l.not("! "), proto())
-		},
-		func(src, dst netip.Addr) string {
-			return fmt.Sprintf("%s-s %s -d %s", l.not("! "), hostPrefix(src), hostPrefix(dst))
-		},
-		func(src, dst netip.Addr) string {
-			return fmt.Sprintf("%s-s %s -d %s -p %s", l.not("! "), hostPrefix(src), hostPrefix(dst), proto())
-		},
-		func(src, dst netip.Addr) string {
-			return fmt.Sprintf("-s %s %s-d %s", hostPrefix(src), l.not("! "), network(dst))
-		},
-		func(_, dst netip.Addr) string {
-			return fmt.Sprintf("-d %s -m mark %s--mark %s", hostPrefix(dst), l.not("! "), pick(d, "0x1", "0x7", "0x0"))
-		},
-		func(src, _ netip.Addr) string {
-			return fmt.Sprintf("-s %s -p %s -m multiport --dports 53,%s", hostPrefix(src), proto(), port())
-		},
-	}
-	l.jump = pick(d, "-j ", "-j ", "-g ") + l.aside
-	l.targets = []string{"-j RETURN", "-j ACCEPT", "-j MARK --set-mark 0x7"}
-	l.asides = []string{"-j MARK --set-mark 0x7", "-j ACCEPT", "-j RETURN"}
-	to := "-j DNAT --to-destination " + pick(d, l.p.pods...).String()
-	switch {
-	case ch.table != "nat":
-		l.targets, l.asides = append(l.targets, "-j DROP", "-j DROP"), append(l.asides, "-j DROP")
-		l.shows = []string{l.write(ch.name, "-m mark --mark 0x7", "-j DROP")}
-	case ch.name == "PREROUTING" || ch.name == "OUTPUT":
-		l.targets, l.asides = append(l.targets, to), append(l.asides, to, to)
-		l.shows = []string{l.write(ch.name, "-m mark --mark 0x7", "-j DNAT --to-destination "+pick(d, l.p.remote...).String())}
-	case ch.name == "POSTROUTING":
-		l.targets, l.asides = append(l.targets, "-j MASQUERADE"), append(l.asides, "-j MASQUERADE")
-		l.shows = []string{l.write(ch.name, "-m mark --mark 0x7", "-j SNAT --to-source "+l.p.nodes[1].String())}
-	}
-}
-
-// nft sets what rules of nftables are like.
-func (l *longChain) nft(ch chain) {
-	d := l.d
-	ip := map[bool]string{true: "ip", false: "ip6"}[l.p.v4]
-	proto := func() string { return pick(d, "tcp", "udp") }
-	l.write = func(chain, match, target string) string {
-		return strings.Join(strings.Fields(fmt.Sprintf("add rule %s %s %s %s %s", ch.family, ch.table, chain, match, target)), " ")
-	}
-	saddr := func(op string, a netip.Addr) string { return fmt.Sprintf("%s saddr %s%s", ip, op, a) }
-	daddr := func(op string, a netip.Addr) string { return fmt.Sprintf("%s daddr %s%s", ip, op, a) }
-	if ch.family == "inet" && !d.one(4) {
-		// Otherwise nft puts a comparison of the family in front.
-		source, destination := "@nh,96,32", "@nh,128,32"
-		if !l.p.v4 {
-			source, destination = "@nh,64,128", "@nh,192,128"
-		}
-		saddr = func(op string, a netip.Addr) string { return fmt.Sprintf("%s %s0x%x", source, op, a.AsSlice()) }
-		daddr = func(op string, a netip.Addr) string { return fmt.Sprintf("%s %s0x%x", destination, op, a.AsSlice()) }
-	}
-	l.forms = []func(src, dst netip.Addr) string{
-		func(_, dst netip.Addr) string { return daddr("", dst) },
-		func(src, _ netip.Addr) string { return saddr("", src) + " counter" },
-		func(_, dst netip.Addr) string {
-			return fmt.Sprintf("%s %s dport %s", daddr("", dst), proto(), pick(d, "80", "443", "53"))
-		},
-		func(src, dst netip.Addr) string { return saddr("", src) + " " + daddr("", dst) },
-		func(src, dst netip.Addr) string {
-			return saddr(l.not("!= "), src) + " meta l4proto " + proto() + " " + daddr("", dst)
-		},
-		func(src, dst netip.Addr) string { return saddr("!= ", src) + " " + daddr("", dst) },
-		func(src, dst netip.Addr) string {
-			return daddr("", dst) + " " + saddr("!= ", src) + " meta l4proto udp"
-		},
-		func(_, dst netip.Addr) string { return "meta l4proto " + proto() + " " + daddr("", dst) },
-		func(src, _ netip.Addr) string { return "meta l4proto != " + proto() + " " + saddr("", src) },
-		func(_, dst netip.Addr) string {
-			return daddr("", dst) + " meta mark " + l.not("!= ") + pick(d, "0x0", "0x7", "0x1")
-		},
-		func(_, dst netip.Addr) string {
-			return daddr("", dst) + " th dport " + pick(d, "< 100", "> 443", ">= 53")
-		},
-		func(src, _ netip.Addr) string {
-			if strings.HasPrefix(saddr("", src), "@") {
-				return saddr("", src)
-			}
-			return fmt.Sprintf("%s saddr %s", ip, network(src))
-		},
-	}
-	l.jump = pick(d, "jump ", "jump ", "goto ") + l.aside
-	l.targets = []string{"return", "accept", "meta mark set 0x7", "drop", "drop"}
-	l.asides = []string{"meta mark set 0x7", "accept", "return", "drop"}
-	kind := ip
-	if ch.family != "inet" {
-		kind = ""
-	}
-	show := "drop"
-	switch {
-	case strings.Contains(ch.hook, "type nat hook prerouting"), strings.Contains(ch.hook, "type nat hook output"):
-		to := fmt.Sprintf("dnat %s to %s", kind, pick(d, l.p.pods...))
-		l.targets, l.asides = append(l.targets, to), append(l.asides, to, to)
-		show = fmt.Sprintf("dnat %s to %s", kind, pick(d, l.p.remote...))
-	case strings.Contains(ch.hook, "type nat hook postrouting"):
-		l.targets, l.asides = append(l.targets, "masquerade"), append(l.asides, "masquerade")
-		show = fmt.Sprintf("snat %s to %s", kind, l.p.nodes[1])
-	}
-	l.shows = []string{l.write(ch.name, "meta mark 0x7", show)}
 }
