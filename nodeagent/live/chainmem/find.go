@@ -8,10 +8,10 @@ import (
 	"fmt"
 )
 
-// Bounds of the search for a chain: the chains that are looked at, and the rules of each.
+// Bounds of the search for a chain: the rules of one chain that are looked at, and of all. Beyond them a dump is quicker.
 const (
-	maxChains = 256
 	maxLooked = 256
+	maxRules  = 1024
 )
 
 // ErrFar says that a chain was not found near the others.
@@ -38,10 +38,11 @@ func (r *Reader) Find(net uint64, from []uint64, name string) (uint64, error) {
 			return c, err
 		}
 	}
-	for i := 0; i < len(near) && i < maxChains; i++ {
+	left := maxRules
+	for i := 0; i < len(near) && left > 0; i++ {
 		var found uint64
 		err := r.Rules(net, near[i], func(rule Rule) error {
-			if rule.Number == maxLooked {
+			if left--; left < 0 || rule.Number == maxLooked {
 				return errEnough
 			}
 			to, err := r.Target(rule)

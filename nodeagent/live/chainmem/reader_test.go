@@ -17,6 +17,7 @@ import (
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/kmem"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nft"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlattr"
+	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/live/nlsock"
 	"github.com/kubectl-svctrace/kubectl-svctrace/nodeagent/node"
 )
 
@@ -314,6 +315,29 @@ func TestChainsAreFoundWhereOthersLead(t *testing.T) {
 		if at, err := r.Find(r.hooks.Network(), from, name); !errors.Is(err, ErrFar) {
 			t.Errorf("%s: found %#x, %v", name, at, err)
 		}
+	}
+}
+
+// TestSearchIsBounded looks for what is not there among more chains than are looked at.
+func TestSearchIsBounded(t *testing.T) {
+	newNamespace(t)
+	var chains, jumps strings.Builder
+	for i := range 20 {
+		fmt.Fprintf(&chains, "chain c%d { %s }\n", i, strings.Repeat("counter; ", 100))
+		fmt.Fprintf(&jumps, "jump c%d; ", i)
+	}
+	load(t, "table ip t { "+chains.String()+"chain last { }\nchain first { type filter hook input priority 0; "+jumps.String()+"jump last; }; }", "nft", "-f", "-")
+	r := newReader(t)
+	count := &nlsock.Counter{}
+	r.count = count
+	if at, err := r.Find(r.hooks.Network(), r.hooks.Chains(node.NFTIPv4, "t"), "absent"); !errors.Is(err, ErrFar) {
+		t.Errorf("found %#x, %v", at, err)
+	}
+	if read := maxRules/100 + 2; count.Messages > read {
+		t.Errorf("%d chains were read, want %d or fewer", count.Messages, read)
+	}
+	if _, err := r.Find(r.hooks.Network(), r.hooks.Chains(node.NFTIPv4, "t"), "last"); err != nil {
+		t.Errorf("one that is found at once: %v", err)
 	}
 }
 
