@@ -199,6 +199,12 @@ func (w *walk) inputRouted(b *branch, r node.Route) {
 			return
 		}
 	}
+	if p.TProxy.IsValid() {
+		reason := fmt.Sprintf("a tproxy rule has given it to the socket on %s, and it is not routed to this node: the kernel does not forward what belongs to a socket", p.TProxy)
+		w.hop(b, trace.Hop{Hook: "route", Action: "drop", Says: reason})
+		w.end(b, end{verdict: trace.Dropped, reason: reason})
+		return
+	}
 	w.ipsec(b, node.IPsecForward, false, w.forward)
 }
 
@@ -418,7 +424,11 @@ func (w *walk) deliver(b *branch) {
 		w.end(b, end{verdict: trace.Local})
 		return
 	}
-	socks, err := w.ns.Listening(w.ctx, p.Proto(), p.Destination())
+	to := p.Destination()
+	if p.TProxy.IsValid() {
+		to = p.TProxy // the kernel looks for no other (skb_steal_sock)
+	}
+	socks, err := w.ns.Listening(w.ctx, p.Proto(), to)
 	if err != nil {
 		w.fail(err)
 		return
