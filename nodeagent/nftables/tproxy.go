@@ -65,7 +65,11 @@ func (x *Tproxy) eval(st *state) (bool, error) {
 		if p.State == skb.CtNew || p.State == skb.CtNone {
 			return false, nil
 		}
-		return st.depends("the packet belongs to a local transparent socket"), nil
+		if !st.depends("the packet belongs to a local transparent socket") {
+			return false, nil
+		}
+		p.TProxy = p.Destination()
+		return true, nil
 	}
 	if !st.depends(fmt.Sprintf("the socket on %s is transparent", to)) {
 		return false, nil
