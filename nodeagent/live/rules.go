@@ -71,8 +71,8 @@ func (n *Namespace) longChain(ctx context.Context, f node.NFTFamily, table, chai
 	if err != nil {
 		return out, err
 	}
-	var left []asked // those that the packet may not miss
-	var odd []asked  // one of each shape of those that it misses
+	var left []asked   // those that the packet may not miss
+	var missed []asked // one of each shape of those that it misses
 	shapes := map[string]bool{}
 	var targets []uint64
 	all := 0
@@ -81,7 +81,7 @@ func (n *Namespace) longChain(ctx context.Context, f node.NFTFamily, table, chai
 		if misses(r.Message) {
 			if !shapes[string(r.Shape)] {
 				shapes[string(r.Shape)] = true
-				odd = append(odd, asked{r.Number, r.Handle, bytes.Clone(r.Message)})
+				missed = append(missed, asked{r.Number, r.Handle, bytes.Clone(r.Message)})
 			}
 			return nil
 		}
@@ -96,10 +96,10 @@ func (n *Namespace) longChain(ctx context.Context, f node.NFTFamily, table, chai
 	}); err != nil {
 		return out, err
 	}
-	if len(left)+len(odd) > someAsked+all/askedOfRead {
+	if len(left)+len(missed) > someAsked+all/askedOfRead {
 		return out, errMany
 	}
-	for _, a := range odd {
+	for _, a := range missed {
 		raw, err := n.askRule(ctx, f, table, chain, a)
 		if err != nil {
 			return out, err

@@ -17,6 +17,7 @@ const (
 // ErrFar says that a chain was not found near the others.
 var ErrFar = errors.New("the chain is not near those that are known")
 
+// errEnough ends the reading of a chain.
 var errEnough = errors.New("enough")
 
 // Find looks for a chain of a name among chains of its table and those that they jump to, directly or by way of others. It
@@ -55,19 +56,14 @@ func (r *Reader) Find(net uint64, from []uint64, name string) (uint64, error) {
 			}
 			return err
 		})
-		if err != nil && !errors.Is(err, errEnough) || found != 0 {
-			return found, onlyOdd(err)
+		if found != 0 {
+			return found, nil
+		}
+		if err != nil && !errors.Is(err, errEnough) {
+			return 0, err
 		}
 	}
 	return 0, ErrFar
-}
-
-// onlyOdd is nil for the error that ends a search.
-func onlyOdd(err error) error {
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 // The codes of verdicts that go to another chain, as in include/uapi/linux/netfilter/nf_tables.h.

@@ -74,7 +74,7 @@ func FuzzRules(f *testing.F) {
 		fuzz.Bounded(t, func() {
 			l := layout618()
 			m := imagined{&l, b}
-			r := &Reader{memory: m, copy: m.copied, layout: l, kinds: map[uint64]kind{}, others: map[uint64]kind{}}
+			r := &Reader{memory: m, bulk: m.copied, layout: l, kinds: map[uint64]kind{}, others: map[uint64]kind{}}
 			n := 0
 			err := r.rules(0, func(number int, _ uint64, data []byte) error {
 				if number != n {

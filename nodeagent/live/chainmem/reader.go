@@ -45,7 +45,7 @@ type memory interface {
 // Reader reads chains. It is not safe for concurrent use.
 type Reader struct {
 	memory  memory
-	copy    func(address uint64, n int) ([]byte, error) // copied, outside of tests
+	bulk    func(address uint64, n int) ([]byte, error) // copied, outside of tests
 	name    int                                         // where nft_chain.name is
 	layout  layout
 	program int
@@ -69,7 +69,7 @@ type Reader struct {
 // and CAP_PERFMON (or CAP_SYS_ADMIN), and node.ErrNotSupported where the kernel is older than 5.18 or has no nftables.
 func New(memory *kmem.Reader, count *nlsock.Counter) (*Reader, error) {
 	r := &Reader{memory: memory, name: memory.Layout.ChainName, program: -1, answer: -1, ctx: make([]byte, ctxSize), count: count, kinds: map[uint64]kind{}, others: map[uint64]kind{}}
-	r.copy = r.copied
+	r.bulk = r.copied
 	if err := r.load(); err != nil {
 		return nil, errors.Join(bpf.Explain("the kernel's rules", err), r.Close())
 	}

@@ -79,7 +79,7 @@ func (r *Reader) rules(blob uint64, f func(n int, handle uint64, data []byte) er
 	for n := 0; ; {
 		// What is left of the piece before, and the next.
 		more := min(left, piece)
-		b, err := r.copy(at, more)
+		b, err := r.bulk(at, more)
 		if err != nil {
 			return err
 		}
