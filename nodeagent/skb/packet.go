@@ -116,6 +116,8 @@ type Packet struct {
 	whole bool    // data is all of the packet, and was given, not described
 	later bool    // a fragment other than the first: there is no transport header
 	piece *Packet // the fragment that this packet was put together from, nil when it was not; never changed in place
+	// behind is true when it was put together with headers in front of the fragment header.
+	behind bool
 }
 
 // Owner is the owner of the sending socket.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrTruncated is in the chain of errors about bytes that end within a header.
@@ -159,6 +160,7 @@ func (p *Packet) Defragment() {
 			if i > 0 {
 				next = chain[i-1].Offset
 			}
+			p.behind = slices.ContainsFunc(chain[:i], func(h Header) bool { return h.Type != HeaderHopByHop })
 			p.data[next], p.known[next] = p.data[h.Offset], 0xff
 			alone := binary.BigEndian.Uint16(p.data[h.Offset+2:])&^6 == 0
 			p.data = append(p.data[:h.Offset:h.Offset], p.data[h.Offset+8:]...)
@@ -185,6 +187,10 @@ func (p *Packet) Defragment() {
 	p.data, p.known = append(p.data, make([]byte, n)...), append(p.known, make([]byte, n)...)
 }
 
+// Behind reports whether the packet was put together (Defragment) with extension headers, other than hop-by-hop options, in
+// front of the fragment header.
+func (p *Packet) Behind() bool { return p.behind }
+
 // Refragment makes a packet that was put together the fragment again that it came from, with the addresses, ports and other
 // fields of the IP header that it has now: the kernel sends it out in the pieces that it got (ip_fragment, ip6_fragment).
 func (p *Packet) Refragment() {
@@ -193,7 +199,7 @@ func (p *Packet) Refragment() {
 	}
 	src, dst, was := p.Source(), p.Destination(), *p
 	q := p.piece.Clone()
-	p.data, p.known, p.l4, p.proto, p.whole, p.later, p.piece = q.data, q.known, q.l4, q.proto, q.whole, q.later, nil
+	p.data, p.known, p.l4, p.proto, p.whole, p.later, p.piece, p.behind = q.data, q.known, q.l4, q.proto, q.whole, q.later, nil, false
 	p.SetSource(src)
 	p.SetDestination(dst)
 	keep := []int{1, 8}

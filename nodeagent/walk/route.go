@@ -412,6 +412,9 @@ func (w *walk) deliver(b *branch) {
 		w.unwrap(b)
 		return
 	}
+	if w.openHeaders(b) {
+		return
+	}
 	port, known := p.DstPort()
 	if w.start.Reply || p.Ct != nil && !p.Ct.New {
 		w.socketPrograms(b, node.SocketReceives, func(b *branch) {

@@ -87,7 +87,7 @@ func fit(c *Case, o *Observation, f Fate, out trace.Outcome) bool {
 		// A bridge is left by one of its ports.
 		return f.Kind == Forwarded && (f.Out == out.Out || c.bridged() && out.Out == "br0" && slices.Contains(bridgePorts, f.Out)) && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
 	case trace.Local, trace.Delivered:
-		if o.incomplete(f) || (f.Kind == Silent || onlyCopied(c, o, f)) && c.Shots[o.Shot].goesNoFurther() {
+		if o.incomplete(f) {
 			return true
 		}
 		return f.Kind == Local && sameEnd(f.Src, out.Source) && sameEnd(f.Dst, out.Destination)
@@ -155,12 +155,6 @@ func (o *Observation) outcomes() []trace.Outcome {
 		return nil
 	}
 	return o.Trace.Outcomes
-}
-
-// goesNoFurther tells whether the node's stack may discard the packet behind INPUT: it takes neither segment routing nor
-// authentication headers, and loses its way in headers in front of a fragment header that conntrack has taken out.
-func (s Shot) goesNoFurther() bool {
-	return slices.Contains(s.headers, "srh") || slices.Contains(s.headers, "ah") || slices.Index(s.headers, "frag") > 0
 }
 
 // bridgePorts are the ports of the bridge in cases that have one.

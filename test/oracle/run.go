@@ -468,7 +468,7 @@ func (b *bench) mayBeSilent(o *Observation) bool {
 		return true
 	}
 	for _, out := range o.Trace.Outcomes {
-		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && (b.c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded")) || b.c.Shots[o.Shot].goesNoFurther() {
+		if out.Verdict == trace.Dropped || out.Verdict == trace.Undetermined || out.Verdict == trace.Rejected && (b.c.AnswersMayDie || strings.Contains(out.RejectWith, "exceeded")) {
 			return true
 		}
 	}
